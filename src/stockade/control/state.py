@@ -160,7 +160,9 @@ def signing_key(state: StateFolder) -> Ed25519PrivateKey:
         )
         write_atomically(path, pem)
         return key
-    hint = f"restore `{path}` from a backup, or delete it: then a new key is made, and each gateway needs its public half"
+    hint = (
+        f"restore `{path}` from a backup, or delete it: then a new key is made, and each gateway needs its public half"
+    )
     try:
         loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm, OSError) as error:

@@ -78,20 +78,21 @@ def follow(path: Path, keep: Filter, *, poll_seconds: float = 0.2) -> Iterator[E
     if path.exists():
         handle = path.open("rb")
         handle.seek(0, 2)
-    while True:
-        chunk = handle.read() if handle is not None else b""
-        if chunk:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for event in map(_parse, lines):
-                if event is not None and keep.admits(event):
-                    yield event
-            continue
-        if _rotated(path, handle):
-            if handle is not None:
-                handle.close()
-            handle, rest = path.open("rb"), b""
-            continue
-        time.sleep(poll_seconds)
+    try:
+        while True:
+            chunk = handle.read() if handle is not None else b""
+            if chunk:
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (event for event in map(_parse, lines) if event is not None and keep.admits(event))
+            elif _rotated(path, handle):
+                if handle is not None:
+                    handle.close()
+                handle, rest = path.open("rb"), b""
+            else:
+                time.sleep(poll_seconds)
+    finally:
+        if handle is not None:
+            handle.close()
 
 
 def find(path: Path, event_id: str) -> Event | None:
