@@ -150,11 +150,10 @@ class Part:
         try:
             await asyncio.wait_for(self._ready(child), spec.ready_seconds)
         except TimeoutError:
-            process.kill()
+            await self._bury(child)
             raise SupervisionError(f"{spec.name} was not ready within {spec.ready_seconds:.0f} s") from None
         except BaseException:
-            if process.returncode is None:
-                process.kill()
+            await self._bury(child)
             raise
         child.pumps.append(asyncio.create_task(self._pump_output(child)))
         return child
@@ -165,9 +164,17 @@ class Part:
         async for line in output:
             if line.strip() == b"ready":
                 return
-        status = await child.process.wait()
         await asyncio.gather(*child.pumps, return_exceptions=True)
+        status = await child.process.wait()
         raise SupervisionError(f"{self.spec.name} did not start (status {status}): {child.reason()}")
+
+    @staticmethod
+    async def _bury(child: _Child) -> None:
+        if child.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.kill()
+        await child.process.wait()
+        await asyncio.gather(*child.pumps, return_exceptions=True)
 
     async def _pump_errors(self, child: _Child) -> None:
         stream = child.process.stderr
