@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,7 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from stockade.errors import Location, PolicyError
 from stockade.policy.model import Policy
-from stockade.policy.positions import MAX_BYTES, Tree, read_tree
+from stockade.policy.positions import MAX_BYTES, Steps, Tree, read_tree
+
+Locate = Callable[[Steps, bool], Location | None]
+"""Where a value stands, or (second argument) the key that names it."""
 
 
 def load(path: str | Path) -> Policy:
@@ -63,10 +66,15 @@ def _validate(tree: Tree, base: Path | None) -> tuple[list[PolicyError], Policy 
     try:
         policy = Policy.model_validate(tree.value, context={"base": base})
     except ValidationError as error:
-        found = [explain(dict(detail), tree, Policy) for detail in error.errors(include_url=False)]
-        return sorted(found, key=_position), None
+        return explain(error, Policy, tree.value, lambda path, key: tree.locate(path, key=key)), None
     policy._tree = tree if base is not None else None  # noqa: SLF001 (ours)
     return [], policy
+
+
+def explain(error: ValidationError, model: type[BaseModel], value: Any, locate: Locate) -> list[PolicyError]:
+    """Pydantic's complaints about `value`, in the operator's words and the file's order."""
+    found = [_explain(dict(detail), model, value, locate) for detail in error.errors(include_url=False)]
+    return sorted(found, key=_position)
 
 
 def _position(error: PolicyError) -> tuple[int, int]:
@@ -74,26 +82,23 @@ def _position(error: PolicyError) -> tuple[int, int]:
     return (place.line or 0, place.column or 0) if place else (0, 0)
 
 
-def explain(detail: Mapping[str, Any], tree: Tree, model: type[BaseModel], prefix: tuple[str | int, ...] = ()) -> PolicyError:
-    """One of pydantic's error details, in the operator's words; `prefix` is where `model` stands in the tree."""
-    path = (*prefix, *_real_path(detail["loc"], _at(tree.value, prefix)))
-    name = ".".join(str(step) for step in path) or "the policy"
+def _explain(detail: Mapping[str, Any], model: type[BaseModel], value: Any, locate: Locate) -> PolicyError:
+    path = _real_path(detail["loc"], value)
+    name = ".".join(str(step) for step in path) or "the value"
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(model, path[len(prefix) : -1])
-        message, hint = f"unknown key `{path[-1]}`", _did_you_mean(str(path[-1]), known)
-        return PolicyError(message, location=tree.locate(path, key=True), hint=hint)
+        hint = _did_you_mean(str(path[-1]), _known_keys(model, path[:-1]))
+        return PolicyError(f"unknown key `{path[-1]}`", location=locate(path, True), hint=hint)
     if kind == "missing":
-        field = detail["loc"][-1]
         where = f" in `{name}`" if path else ""
-        return PolicyError(f"`{field}` is missing{where}", location=tree.locate(path, key=True), hint=None)
-    if kind in ("literal_error", "enum"):
+        return PolicyError(f"`{detail['loc'][-1]}` is missing{where}", location=locate(path, True))
+    if kind == "literal_error":
         options = [option.strip().strip("'") for option in context["expected"].replace(" or ", ", ").split(",")]
         message = f"`{name}` is `{_shown(detail['input'])}`, and must be {_either(options)}"
-        return PolicyError(message, location=tree.locate(path), hint=_did_you_mean(str(detail["input"]), options))
+        return PolicyError(message, location=locate(path, False), hint=_did_you_mean(str(detail["input"]), options))
     if kind == "value_error":
-        return PolicyError(f"`{name}`: {context['error']}", location=tree.locate(path))
-    return PolicyError(f"`{name}` {_demand(kind, context, detail['msg'])}", location=tree.locate(path))
+        return PolicyError(f"`{name}`: {context['error']}", location=locate(path, False))
+    return PolicyError(f"`{name}` {_demand(kind, context, detail['msg'])}", location=locate(path, False))
 
 
 def _demand(kind: str, context: Mapping[str, Any], message: str) -> str:
@@ -119,12 +124,6 @@ def _demand(kind: str, context: Mapping[str, Any], message: str) -> str:
         words, key = bounds[kind]
         return f"must be {words} {context[key]}"
     return f"is wrong: {message[:1].lower()}{message[1:]}"
-
-
-def _at(value: Any, path: tuple[str | int, ...]) -> Any:
-    for step in path:
-        value = value[step]
-    return value
 
 
 def _real_path(steps: tuple[str | int, ...], value: Any) -> tuple[str | int, ...]:

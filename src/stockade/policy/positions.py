@@ -17,7 +17,7 @@ from stockade.errors import Location, PolicyError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 
-Path = tuple[str | int, ...]
+Steps = tuple[str | int, ...]
 Mark = tuple[int, int]
 
 _INT = re.compile(r"[-+]?[0-9]{1,18}\Z")
@@ -34,10 +34,10 @@ class Tree:
 
     file: str
     value: Any
-    values: dict[Path, Mark] = field(repr=False)
-    keys: dict[Path, Mark] = field(repr=False)
+    values: dict[Steps, Mark] = field(repr=False)
+    keys: dict[Steps, Mark] = field(repr=False)
 
-    def locate(self, path: Path, *, key: bool = False) -> Location:
+    def locate(self, path: Steps, *, key: bool = False) -> Location:
         """The place of `path`, or of its nearest parent that the file holds."""
         marks = (self.keys, self.values) if key else (self.values, self.keys)
         for end in range(len(path), -1, -1):
@@ -93,7 +93,7 @@ def _mark(node: yaml.Node) -> Mark:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-def _build(node: yaml.Node, path: Path, tree: Tree) -> Any:
+def _build(node: yaml.Node, path: Steps, tree: Tree) -> Any:
     tree.values[path] = _mark(node)
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, tree)
@@ -102,7 +102,7 @@ def _build(node: yaml.Node, path: Path, tree: Tree) -> Any:
     return _scalar(node, tree.file)
 
 
-def _build_mapping(node: yaml.MappingNode, path: Path, tree: Tree) -> dict[str, Any]:
+def _build_mapping(node: yaml.MappingNode, path: Steps, tree: Tree) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         place = Location(tree.file, *_mark(key_node))
