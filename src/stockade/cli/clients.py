@@ -58,7 +58,9 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON."
 @with_installation
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable.")
-@click.option("--jwks", type=click.Path(path_type=Path, exists=True), help="Public keys: use private_key_jwt, no secret.")
+@click.option(
+    "--jwks", type=click.Path(path_type=Path, exists=True), help="Public keys: use private_key_jwt, no secret."
+)
 @click.option("--api-key", is_flag=True, help="Make an API key too, for descriptions that use them.")
 @as_json_option
 def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, api_key: bool, as_json: bool) -> None:
@@ -129,7 +131,9 @@ def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
 @client.command("api-key", epilog="Example: stockade client api-key supplier --scope stock:write --expires-in 7776000")
 @with_installation
 @click.argument("name_or_id")
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="Only these of the client's scopes; repeatable.")
+@click.option(
+    "--scope", "scopes", multiple=True, metavar="SCOPE", help="Only these of the client's scopes; repeatable."
+)
 @click.option("--name", help="What to call the key; by default the client's name.")
 @click.option("--expires-in", type=click.IntRange(1), help="Seconds; without it the key holds until revoked.")
 @as_json_option
@@ -139,7 +143,12 @@ def api_key(
     """Make an API key for a client, shown once."""
     with identity_storage(place) as storage:
         made = admin.create_api_key(storage, name_or_id, _split(scopes) if scopes else None, name, expires_in)
-    shown = {"api_key_id": made.key_id, "client_id": made.client_id, "scopes": list(made.scopes), "api_key": made.api_key}
+    shown = {
+        "api_key_id": made.key_id,
+        "client_id": made.client_id,
+        "scopes": list(made.scopes),
+        "api_key": made.api_key,
+    }
     output.emit(shown, as_json=as_json, text=_lines)
 
 
@@ -149,7 +158,7 @@ def _split(scopes: tuple[str, ...]) -> list[str]:
 
 
 def _read_jwks(path: Path) -> dict[str, Any]:
-    hint = "a JWK Set (RFC 7517) of public keys: {\"keys\": [{\"kty\": …}]}"
+    hint = 'a JWK Set (RFC 7517) of public keys: {"keys": [{"kty": …}]}'
     try:
         keys = json.loads(path.read_bytes())
     except ValueError as error:

@@ -90,5 +90,7 @@ def _secret(what: str) -> str:
         return str(click.prompt(what, hide_input=True, err=True))
     value = sys.stdin.readline().strip()
     if not value:
-        raise InputError(f"no {what} on standard input", hint=f"pipe it in, so that it stays out of the process list: echo $X | …")
+        raise InputError(
+            f"no {what} on standard input", hint="pipe it in, so that it stays out of the process list: echo $X | …"
+        )
     return value
