@@ -6,7 +6,7 @@ Relative paths are relative to the file. Unknown fields are refused. No secret s
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -32,8 +32,8 @@ def _https_url(value: str) -> str:
     return value
 
 
-def _scope_token(value: str) -> str:
-    """RFC 6749 §3.3: `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )`."""
+def scope_token(value: str) -> str:
+    """Check one scope; RFC 6749 §3.3: `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )`."""
     if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", value):
         raise ValueError("must be visible ASCII without space, quote or backslash")
     return value
@@ -48,7 +48,7 @@ def _address(value: str) -> str:
 
 IssuerUrl = Annotated[str, AfterValidator(_https_identifier)]
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
-Scope = Annotated[str, AfterValidator(_scope_token)]
+Scope = Annotated[str, AfterValidator(scope_token)]
 Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -65,7 +65,7 @@ class PublicListener(_Model):
 
 
 class InternalListener(_Model):
-    """Where the gateway asks: TLS 1.3, and only a client certificate of `ca` with the common name `stockade-gateway`."""
+    """Where the gateway asks: TLS 1.3, only for a client certificate of `ca` with the name `stockade-gateway`."""
 
     address: Address = "127.0.0.1:8445"
     certificate: Path

@@ -43,7 +43,7 @@ _RSA_BITS = range(2_048, 8_193)
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
-class InvalidToken(ValueError):
+class InvalidTokenError(ValueError):
     """A JWT that may not be believed. The message is for the log; it holds nothing of the token."""
 
 
@@ -81,49 +81,49 @@ def sign(header: Mapping[str, Any], claims: Mapping[str, Any], key: Key) -> str:
 
 
 def parse(text: str) -> Unverified:
-    """Take a compact JWT apart. Raises InvalidToken."""
+    """Take a compact JWT apart. Raises InvalidTokenError."""
     if len(text) > MAX_TOKEN_CHARS or not _COMPACT.fullmatch(text):
-        raise InvalidToken("not a compact JWS")
+        raise InvalidTokenError("not a compact JWS")
     encoded_header, encoded_claims, _ = text.split(".")
     header = _json_object(encoded_header)
     alg, kid, typ = (header.get(name) for name in ("alg", "kid", "typ"))
     if not isinstance(alg, str) or not isinstance(kid, str | None) or not isinstance(typ, str | None):
-        raise InvalidToken("header parameter of the wrong type")
+        raise InvalidTokenError("header parameter of the wrong type")
     if "crit" in header or "b64" in header:
-        raise InvalidToken("critical header parameters are not understood")
+        raise InvalidTokenError("critical header parameters are not understood")
     return Unverified(text, alg, kid, typ, _json_object(encoded_claims))
 
 
 def verify(token: Unverified, keys: Sequence[Key], algorithms: Collection[str]) -> None:
-    """Check the signature with the one key among `keys` that the header can mean. Raises InvalidToken.
+    """Check the signature with the one key among `keys` that the header can mean. Raises InvalidTokenError.
 
     Whatever is wrong, one signature is computed: how long a refusal takes does not tell which keys exist.
     """
     if token.alg not in _FAMILIES or token.alg not in algorithms:
-        raise InvalidToken("algorithm not allowed")
+        raise InvalidTokenError("algorithm not allowed")
     candidates = [key for key in keys if _fits(key, token)]
     # Without a `kid` a set with several fitting keys is ambiguous; trying them all would invite guessing.
     key = candidates[0] if len(candidates) == 1 else None
     try:
         deserialize_compact(token.text, key or _decoy(token.alg), registry=_registry(token.alg))
     except (JoseError, ValueError, TypeError) as error:
-        raise InvalidToken("signature does not verify" if key else "no registered key fits") from error
+        raise InvalidTokenError("signature does not verify" if key else "no registered key fits") from error
     if key is None:
-        raise InvalidToken("no registered key fits")
+        raise InvalidTokenError("no registered key fits")
 
 
 def import_public_keys(jwks: Mapping[str, Any], algorithms: Collection[str] = ALGORITHMS) -> list[Key]:
     """Read the usable keys of a JWK Set (RFC 7517 §5): signature keys of the allowed kinds; others are passed over.
 
-    Raises InvalidToken when it is no JWK Set, holds too many keys, or two of them share a `kid`.
+    Raises InvalidTokenError when it is no JWK Set, holds too many keys, or two of them share a `kid`.
     """
     entries = jwks.get("keys")
     if not isinstance(entries, list) or len(entries) > MAX_KEYS * 4:
-        raise InvalidToken("not a JWK Set of reasonable size")
+        raise InvalidTokenError("not a JWK Set of reasonable size")
     keys = [key for entry in entries if (key := _import_public(entry, algorithms)) is not None]
     kids = [key.kid for key in keys if key.kid is not None]
     if len(keys) > MAX_KEYS or len(kids) != len(set(kids)):
-        raise InvalidToken("too many keys, or two with the same `kid`")
+        raise InvalidTokenError("too many keys, or two with the same `kid`")
     return keys
 
 
@@ -194,9 +194,9 @@ def _json_object(encoded: str) -> dict[str, Any]:
         text = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise InvalidToken("not base64url JSON") from error
+        raise InvalidTokenError("not base64url JSON") from error
     if not isinstance(value, dict):
-        raise InvalidToken("not a JSON object")
+        raise InvalidTokenError("not a JSON object")
     return value
 
 

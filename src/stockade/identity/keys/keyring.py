@@ -8,7 +8,7 @@ signed a moment ago goes on being good.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import ECKey
@@ -45,8 +45,14 @@ class Keyring:
 
     kid: str
     activated_at: int
+    retired_at: int | None
     public_jwks: dict[str, Any]
-    _signer: ECKey
+    _signer: ECKey = field(repr=False)
+
+    def needs_care(self, now: int, lifetimes: Lifetimes) -> bool:
+        """Whether it is time to rotate, or to drop a previous key."""
+        old = now - self.activated_at >= lifetimes.signing_key_seconds
+        return old or (self.retired_at is not None and now - self.retired_at >= lifetimes.signing_key_overlap_seconds)
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str:
         """A compact JWS by the current key."""
@@ -66,6 +72,7 @@ def open_keyring(connection: Connection, seal: Seal) -> Keyring:
     return Keyring(
         kid=current[0].kid,
         activated_at=current[0].activated_at or current[0].created_at,
+        retired_at=min((row.retired_at for row in rows if row.retired_at is not None), default=None),
         public_jwks={"keys": [json.loads(row.public_jwk) for row in rows]},
         _signer=ECKey.import_key(json.loads(private)),
     )
@@ -88,25 +95,28 @@ def ensure_keys(storage: Storage, seal: Seal, now: int) -> Keyring:
 
 
 def rotate(connection: Connection, seal: Seal, now: int, overlap_seconds: int) -> None:
-    """Put the next key in force and prepare another. Keys retired longer than the overlap ago leave the JWKS."""
-    delete_retired_keys(connection, now - overlap_seconds)
+    """Put the next key in force and prepare another. Keys retired longer than the overlap ago leave the JWKS.
+
+    Raises KeysUnavailable when the keys in force cannot be opened: the seal must be the one they were closed with.
+    """
+    open_keyring(connection, seal)
     move_signing_keys(connection, KeyState.CURRENT, KeyState.PREVIOUS, now)
     move_signing_keys(connection, KeyState.NEXT, KeyState.CURRENT, now)
     insert_signing_key(connection, _generate(seal, KeyState.NEXT, now))
+    delete_retired_keys(connection, now - overlap_seconds)
 
 
-def maintain(connection: Connection, seal: Seal, now: int, lifetimes: Lifetimes) -> Keyring:
-    """Rotate when the current key is old, drop keys past their overlap, and read what is in force.
+def care(connection: Connection, seal: Seal, now: int, lifetimes: Lifetimes) -> Keyring:
+    """Rotate if the current key is old, drop keys past their overlap, and read what is in force.
 
     Runs in a write transaction, so two servers that find the same old key rotate once.
     """
+    delete_retired_keys(connection, now - lifetimes.signing_key_overlap_seconds)
     keyring = open_keyring(connection, seal)
-    if now - keyring.activated_at >= lifetimes.signing_key_seconds:
-        rotate(connection, seal, now, lifetimes.signing_key_overlap_seconds)
-        return open_keyring(connection, seal)
-    if delete_retired_keys(connection, now - lifetimes.signing_key_overlap_seconds):
-        return open_keyring(connection, seal)
-    return keyring
+    if now - keyring.activated_at < lifetimes.signing_key_seconds:
+        return keyring
+    rotate(connection, seal, now, lifetimes.signing_key_overlap_seconds)
+    return open_keyring(connection, seal)
 
 
 def _generate(seal: Seal, state: KeyState, now: int) -> SigningKeyRow:

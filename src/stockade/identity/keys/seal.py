@@ -72,9 +72,7 @@ def _read_private(path: Path) -> str:
     try:
         with path.open() as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise StateError(
-                    f"the key-encryption key `{path}` can be read by others", hint=f"chmod 600 {path}"
-                )
+                raise StateError(f"the key-encryption key `{path}` can be read by others", hint=f"chmod 600 {path}")
             return file.read(1024)
     except OSError as error:
         raise StateError(

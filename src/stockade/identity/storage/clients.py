@@ -100,7 +100,7 @@ def insert_client(connection: Connection, record: ClientRecord) -> None:
 
 
 def set_disabled(connection: Connection, client_id: str, now: int | None) -> None:
-    """Disable (`now`) or enable (None). Disabling starts a new generation: every token of the old one is dead for good."""
+    """Disable (`now`) or enable (None). Disabling starts a new generation: tokens of the old one are dead for good."""
     changes: dict[str, Any] = {"disabled_at": now}
     if now is not None:
         changes["generation"] = clients.c.generation + 1

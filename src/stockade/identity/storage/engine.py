@@ -10,7 +10,7 @@ import os
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import make_url
@@ -53,7 +53,7 @@ class Storage:
         """Give every connection back."""
         self.engine.dispose()
 
-    def __enter__(self) -> Storage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,7 +116,7 @@ def _sqlite(url: URL) -> Engine:
         # The driver's own transactions start lazily and as readers; ours start explicitly (see `_begin`).
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=%d" % BUSY_TIMEOUT_MS, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -55,10 +55,7 @@ def read_head(connection: Connection) -> Head:
 def read_after(connection: Connection, sequence: int) -> list[Revocation]:
     """Up to MAX_ENTRIES entries newer than `sequence`, oldest first."""
     statement = (
-        select(revocations)
-        .where(revocations.c.sequence > sequence)
-        .order_by(revocations.c.sequence)
-        .limit(MAX_ENTRIES)
+        select(revocations).where(revocations.c.sequence > sequence).order_by(revocations.c.sequence).limit(MAX_ENTRIES)
     )
     return [_revocation(row) for row in connection.execute(statement)]
 

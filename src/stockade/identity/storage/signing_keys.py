@@ -81,9 +81,7 @@ def move_signing_keys(connection: Connection, before: KeyState, after: KeyState,
 def delete_retired_keys(connection: Connection, before: float) -> int:
     """Drop previous keys that were retired before `before`."""
     return connection.execute(
-        delete(signing_keys).where(
-            signing_keys.c.state == KeyState.PREVIOUS.value, signing_keys.c.retired_at <= before
-        )
+        delete(signing_keys).where(signing_keys.c.state == KeyState.PREVIOUS.value, signing_keys.c.retired_at <= before)
     ).rowcount
 
 
