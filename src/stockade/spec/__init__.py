@@ -1,7 +1,7 @@
 """API descriptions in: read once, checked, and handed on as typed values.
 
-Data flow: `text` → `json_reader` or `yaml_reader` → `library` (with `survey`) → `overlay` → `operations` (with `servers`,
-`security`, `parameters`, `bodies`, `template`) → `model.Description`.
+Data flow: `text` → `json_reader` or `yaml_reader` → `library` (with `survey`) → `overlay` → `operations` (with
+`servers`, `security`, `parameters`, `bodies`, `template`) → `model.Description`.
 """
 
 from stockade.spec.loader import load

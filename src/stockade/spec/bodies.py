@@ -23,8 +23,19 @@ _ENCODING_FIELDS = frozenset(["contentType", "headers", "style", "explode", "all
 _BODY_FIELDS = frozenset(["description", "content", "required"])
 _RESPONSE_FIELDS = frozenset(["description", "headers", "content", "links"])
 _HEADER_FIELDS = frozenset(
-    ["description", "required", "deprecated", "allowEmptyValue", "style", "explode", "allowReserved", "schema"]
-    + ["example", "examples", "content"]
+    [
+        "description",
+        "required",
+        "deprecated",
+        "allowEmptyValue",
+        "style",
+        "explode",
+        "allowReserved",
+        "schema",
+        "example",
+        "examples",
+        "content",
+    ]
 )
 _FORM_STYLES = frozenset(["form", "spaceDelimited", "pipeDelimited", "deepObject"])
 _URLENCODED = "application/x-www-form-urlencoded"
@@ -51,7 +62,7 @@ class Bodies:
         if wanted != "default" and not _STATUS.match(wanted):
             hint = "use a status such as `404`, a range such as `4XX`, or `default`"
             raise Fault(f"the response status `{status[:40]}`", node, hint=hint)
-        if wanted != status and status != "default":
+        if status not in (wanted, "default"):
             self._context.warn(f"the status `{status}` is read as `{wanted}`", node)
         found = self._context.follow(node)
         headers, content = self._context.once(self._parse_response, found)

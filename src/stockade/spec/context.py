@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stockade.errors import Location
 from stockade.spec.faults import Fault
 from stockade.spec.limits import MAX_PIECES, MAX_WARNINGS, LimitError
-from stockade.spec.model import Node
 from stockade.spec.pointer import child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stockade.spec.library import Library
+    from stockade.spec.model import Node
 
 T = TypeVar("T")
 

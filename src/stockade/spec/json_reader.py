@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from json.scanner import make_scanner
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stockade.errors import DescriptionError
 from stockade.spec.limits import MAX_DEPTH, MAX_NUMBER_CHARS, LimitError
 from stockade.spec.text import place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
@@ -58,12 +61,18 @@ def too_deep(text: str, file: str) -> LimitError:
     return LimitError(f"nested deeper than {MAX_DEPTH} levels", location=where, hint="flatten it with `$ref`")
 
 
+def _scanner() -> Callable[[str, int], tuple[Any, int]]:
+    """A function from an offset to the value there and the offset after it."""
+    context: Any = json.JSONDecoder()
+    return make_scanner(context)
+
+
 class JsonPositions:
     """Where the members and elements of one JSON text stand. The text must be valid."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._scan = make_scanner(json.JSONDecoder())
+        self._scan = _scanner()
         self._known: dict[int, dict[str, tuple[int, int]]] = {}
 
     def offset(self, tokens: list[str]) -> int:
@@ -158,7 +167,7 @@ class _Reading:
     def _second(self, key: str) -> int:
         """The offset of the second `key` in the object that would have been the next to close."""
         start = _start_of_closed_object(self._text, self._closed)
-        scan = make_scanner(json.JSONDecoder())
+        scan = _scanner()
         positions = JsonPositions(self._text)
         at, times = positions._skip_space(start + 1), 0  # noqa: SLF001  (same module)
         while self._text[at] != "}":

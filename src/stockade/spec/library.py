@@ -1,7 +1,7 @@
 """The documents of one description, and what a `$ref` in one of them names.
 
-Everything that any document refers to is read while loading; afterwards no file is opened. A reference leads to a file of
-the description's own folder, of a folder allowed by name, or to the local copy of a remote document allowed by name.
+Everything that any document refers to is read while loading; afterwards no file is opened. A reference leads to a file
+of the description's own folder, of a folder allowed by name, or to the local copy of a remote document allowed by name.
 Nothing is ever fetched.
 """
 
@@ -35,11 +35,12 @@ _FILE = "file"
 
 @dataclass(slots=True)
 class Document:
-    """One parsed file. `file` is its name in messages, `uri` where references in it start from."""
+    """One parsed file: `file` names it in messages, `path` was opened, `uri` is the base of its references."""
 
     key: str
     file: str
     uri: str
+    path: Path
     text: str
     is_json: bool
     sha256: str
@@ -74,7 +75,7 @@ def read_document(path: Path, *, key: str, file: str, uri: str) -> Document:
     is_json = _is_json(path, text)
     value = read_json(text, file) if is_json else read_yaml(text, file)
     digest = hashlib.sha256(content).hexdigest()
-    document = Document(key, file, uri, text, is_json, digest, value)
+    document = Document(key, file, uri, path, text, is_json, digest, value)
     check_bounds(document)
     return document
 
@@ -106,7 +107,7 @@ class Library:
     def __init__(self, path: Path, *, allow_remote: Mapping[str, Path], allow_folders: Sequence[Path]) -> None:
         self._given = path
         self._folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120  (resolve() would follow symlinks)
-        self._inside = [os.path.realpath(folder) for folder in (self._folder, *allow_folders)]
+        self._inside = [os.path.realpath(folder) for folder in [self._folder, *map(os.fspath, allow_folders)]]
         self._remote = dict(allow_remote)
         self._by_uri: dict[str, Document] = {}
         self._by_key: dict[str, Document] = {}
@@ -145,6 +146,11 @@ class Library:
     def documents(self) -> dict[str, Any]:
         """Parsed roots by key."""
         return {key: document.value for key, document in sorted(self._by_key.items())}
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file that was read, overlays last."""
+        return tuple(document.path for document in [*self._by_key.values(), *self._overlays.values()])
 
     def digests(self) -> list[tuple[str, str]]:
         """Key and SHA-256 of each document, the root first, overlays last."""
@@ -329,7 +335,7 @@ class Library:
             raise DescriptionError(f"`{error}`", location=error.location, hint=error.hint) from None
 
     def _copy_of(self, uri: str) -> Path | None:
-        """The local copy of a remote document: `allow_remote` maps a URL to a file, or one that ends in `/` to a folder."""
+        """The local copy of a remote document: a URL has a file, a URL that ends in `/` a folder."""
         if uri in self._remote:
             return self._remote[uri]
         for prefix, folder in sorted(self._remote.items(), key=lambda item: -len(item[0])):

@@ -27,8 +27,18 @@ _COMPONENT_KEY = re.compile(r"[A-Za-z0-9._-]+\Z")
 _ROOT_FIELDS = frozenset(["openapi", "info", "servers", "paths", "components", "security", "tags", "externalDocs"])
 _ROOT_FIELDS_31 = _ROOT_FIELDS | {"jsonSchemaDialect", "webhooks"}
 _COMPONENT_FIELDS = frozenset(
-    ["schemas", "responses", "parameters", "examples", "requestBodies", "headers", "securitySchemes", "links"]
-    + ["callbacks", "pathItems"]
+    [
+        "schemas",
+        "responses",
+        "parameters",
+        "examples",
+        "requestBodies",
+        "headers",
+        "securitySchemes",
+        "links",
+        "callbacks",
+        "pathItems",
+    ]
 )
 _DIALECTS = re.compile(
     r"https://(?:json-schema\.org/draft/2020-12/schema|spec\.openapis\.org/oas/3\.1/dialect/[0-9a-z-]+)#?\Z"
@@ -86,6 +96,7 @@ def _describe(library: Library, root: Node, notes: list[tuple[str, Node]]) -> De
         resolve=_resolver(library),
         locate=library.locate,
         warnings=tuple(context.warnings),
+        inputs=library.inputs,
     )
 
 

@@ -7,7 +7,7 @@ declared here is dropped for being wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from stockade.spec.bodies import Bodies
 from stockade.spec.context import extensions, flag_field, list_field, object_field, require_object, text_field
@@ -25,11 +25,25 @@ if TYPE_CHECKING:
     from stockade.spec.model import Parameter, RequestBody, Requirement, Response
     from stockade.spec.security import Security
 
+T = TypeVar("T")
+
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PATH_ITEM_FIELDS = frozenset([*_METHODS, "$ref", "summary", "description", "servers", "parameters"])
 _OPERATION_FIELDS = frozenset(
-    ["tags", "summary", "description", "externalDocs", "operationId", "parameters", "requestBody", "responses"]
-    + ["callbacks", "deprecated", "security", "servers"]
+    [
+        "tags",
+        "summary",
+        "description",
+        "externalDocs",
+        "operationId",
+        "parameters",
+        "requestBody",
+        "responses",
+        "callbacks",
+        "deprecated",
+        "security",
+        "servers",
+    ]
 )
 _POLICY = "x-stockade"
 
@@ -59,8 +73,9 @@ class Operations:
         self._bodies = Bodies(context)
         self._parameters = Parameters(context, self._bodies)
         self._faults: list[Fault] = []
-        self._base_paths = self._try(self._faults, lambda: base_paths(context, root)) or ("",)
-        self._requirements = self._try(self._faults, lambda: security.requirements(root))
+        own = _try(self._faults, lambda: base_paths(context, root))
+        self._base_paths = own if own is not None else ("",)
+        self._requirements = _try(self._faults, lambda: security.requirements(root))
 
     def read(self) -> tuple[Operation, ...]:
         """All operations in the order of the description. Raises Fault where `paths` is no object."""
@@ -96,14 +111,15 @@ class Operations:
             target = self._context.follow(Node(node.document, node.pointer, {"$ref": node.value["$ref"]}))
             require_object(target, "a path item")
             item.sources.append(target)
-        item.variables = self._try(item.faults, lambda: variables(template, node)) or ()
+        item.variables = _try(item.faults, lambda: variables(template, node)) or ()
         for source in item.sources:
             self._context.unknown_fields(source, _PATH_ITEM_FIELDS, "a path item")
             item.parameters |= self._parameters.listed(source, item.faults.append)
-            item.base_paths = item.base_paths or self._try(item.faults, lambda s=source: base_paths(self._context, s))  # type: ignore[misc]
-            if _POLICY in source.value:
-                hint = "put it on each operation"
-                item.faults.append(Fault(f"`{_POLICY}` on a path item", child(source, _POLICY), hint=hint))
+            item.base_paths = item.base_paths or _try(item.faults, lambda s=source: base_paths(self._context, s))  # type: ignore[misc]
+        if len(item.sources) > 1 and _POLICY in node.value:
+            # Operations behind the reference know their own path item only, so this word would be overheard.
+            hint = "put it on the operations, or beside them"
+            item.faults.append(Fault(f"`{_POLICY}` beside `$ref`", child(node, _POLICY), hint=hint))
         return item
 
     def _operation(self, item: _PathItem, method: str, node: Node) -> Operation:
@@ -118,11 +134,11 @@ class Operations:
         safe = Node(node.document, node.pointer, value)
         parameters = self._all_parameters(item, safe, faults)
         self._note_callbacks(safe)
-        body = self._try(faults, lambda: self._body(safe, method))
+        body = _try(faults, lambda: self._body(safe, method))
         responses = self._responses(safe, faults)
         self._context.spend(1 + len(parameters) + len(responses))
         return Operation(
-            operation_id=self._try(faults, lambda: text_field(safe, "operationId")),
+            operation_id=_try(faults, lambda: text_field(safe, "operationId")),
             method=method.upper(),
             path_template=item.template,
             base_paths=self._served_under(item, safe, faults),
@@ -131,7 +147,7 @@ class Operations:
             responses=responses,
             security=self._requirements_of(safe, faults),
             extensions=extensions(value),
-            deprecated=self._try(faults, lambda: flag_field(safe, "deprecated", default=False)) or False,
+            deprecated=_try(faults, lambda: flag_field(safe, "deprecated", default=False)) or False,
             tags=self._tags(safe),
             node=node,
             unsupported=tuple(Unsupported(_construct(fault), fault.node) for fault in faults),
@@ -163,7 +179,7 @@ class Operations:
         return self._bodies.request_body(body)
 
     def _responses(self, node: Node, faults: list[Fault]) -> tuple[Response, ...]:
-        responses = self._try(faults, lambda: object_field(node, "responses"))
+        responses = _try(faults, lambda: object_field(node, "responses"))
         if responses is None or not responses.value:
             self._context.warn("an operation that declares no response", node)
             return ()
@@ -171,7 +187,7 @@ class Operations:
         for status in responses.value:
             if status.startswith("x-"):
                 continue
-            response = self._try(faults, lambda s=status: self._bodies.response(s, child(responses, s)))  # type: ignore[misc]
+            response = _try(faults, lambda s=status: self._bodies.response(s, child(responses, s)))  # type: ignore[misc]
             if response is None:
                 continue
             if response.status in found:
@@ -181,7 +197,7 @@ class Operations:
 
     def _served_under(self, item: _PathItem, node: Node, faults: list[Fault]) -> tuple[str, ...]:
         """The innermost `servers` holds: of the operation, of the path, of the description."""
-        own = self._try(faults, lambda: base_paths(self._context, node))
+        own = _try(faults, lambda: base_paths(self._context, node))
         if own is not None:
             return own
         if item.base_paths is not None:
@@ -190,7 +206,7 @@ class Operations:
         return self._base_paths
 
     def _requirements_of(self, node: Node, faults: list[Fault]) -> tuple[tuple[Requirement, ...], ...] | None:
-        own = self._try(faults, lambda: self._security.requirements(node))
+        own = _try(faults, lambda: self._security.requirements(node))
         if own is not None or "security" in node.value:
             return own
         faults.extend(fault for fault in self._faults if _is_in(fault, "security"))
@@ -208,13 +224,14 @@ class Operations:
         if "callbacks" in node.value:
             self._context.warn("callbacks go out from the API and do not pass the gate", child(node, "callbacks"))
 
-    def _try(self, faults: list[Fault], read: Callable[[], Any]) -> Any:
-        """`read()`, or None with its fault noted."""
-        try:
-            return read()
-        except Fault as fault:
-            faults.append(fault)
-            return None
+
+def _try(faults: list[Fault], read: Callable[[], T]) -> T | None:
+    """`read()`, or None with its fault noted."""
+    try:
+        return read()
+    except Fault as fault:
+        faults.append(fault)
+        return None
 
 
 def _is_in(fault: Fault, name: str) -> bool:

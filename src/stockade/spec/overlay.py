@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from stockade.errors import DescriptionError
 from stockade.spec.jsonpath import QueryBudget, QueryError, query
 from stockade.spec.limits import MAX_OVERLAY_STEPS, LimitError
-from stockade.spec.pointer import escape, split
+from stockade.spec.pointer import escape, split, step
 
 if TYPE_CHECKING:
     from stockade.spec.library import Document
@@ -36,9 +36,11 @@ class Origins:
         self._by_container: dict[int, tuple[Any, dict[Any, Origin] | list[Origin]]] = {}
 
     def owns(self, container: Any) -> bool:
+        """Whether the container is a copy, and may be changed."""
         return id(container) in self._by_container
 
     def claim(self, container: Any, origins: dict[Any, Origin] | list[Origin]) -> None:
+        """Own a fresh copy whose members came from `origins`."""
         # Holding the container keeps its identity from being given to another one.
         self._by_container[id(container)] = (container, origins)
 
@@ -47,13 +49,22 @@ class Origins:
         return self._by_container[id(container)][1]
 
     def trace(self, document: Document, pointer: str) -> Origin:
-        """Where the node at `pointer` of the result was written; `document` is the one that the overlays changed."""
+        """Where the node at `pointer` of the result, or its nearest ancestor, was written.
+
+        `document` is the one that the overlays changed.
+        """
         origin: Origin = (document, "")
         value = document.value
         for token in split(pointer):
-            key: Any = int(token) if isinstance(value, list) else token
-            origin = self.of(value)[key] if self.owns(value) else (origin[0], f"{origin[1]}/{escape(token)}")
-            value = value[key]
+            try:
+                member = step(value, token)
+            except KeyError:
+                break
+            if self.owns(value):
+                origin = self.of(value)[int(token) if isinstance(value, list) else token]
+            else:
+                origin = (origin[0], f"{origin[1]}/{escape(token)}")
+            value = member
         return origin
 
 

@@ -18,8 +18,21 @@ if TYPE_CHECKING:
     from stockade.spec.model import Node
 
 _FIELDS = frozenset(
-    ["name", "in", "description", "required", "deprecated", "allowEmptyValue", "style", "explode", "allowReserved"]
-    + ["schema", "example", "examples", "content"]
+    [
+        "name",
+        "in",
+        "description",
+        "required",
+        "deprecated",
+        "allowEmptyValue",
+        "style",
+        "explode",
+        "allowReserved",
+        "schema",
+        "example",
+        "examples",
+        "content",
+    ]
 )
 _STYLES = {
     "path": ("simple", "label", "matrix"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from stockade.spec.model import Node
+
+_INDEX = re.compile(r"(?:0|[1-9][0-9]{0,9})\Z")
 
 
 def escape(token: str) -> str:
@@ -33,10 +36,8 @@ def step(value: Any, token: str) -> Any:
     """The member or element that one token names (§4). Raises KeyError where there is none; `-` never exists."""
     if isinstance(value, dict):
         return value[token]
-    if isinstance(value, list) and token.isascii() and token.isdigit() and (token == "0" or token[0] != "0"):
-        index = int(token) if len(token) < 10 else len(value)  # noqa: PLR2004  (no list is that long)
-        if index < len(value):
-            return value[index]
+    if isinstance(value, list) and _INDEX.match(token) and int(token) < len(value):
+        return value[int(token)]
     raise KeyError(token)
 
 

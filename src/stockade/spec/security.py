@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stockade.spec.context import Context
     from stockade.spec.model import Node
 
+_Place = Literal["query", "header", "cookie"]
 _KINDS = frozenset(["apiKey", "http", "oauth2", "openIdConnect", "mutualTLS"])
 _SCHEME_FIELDS = frozenset(["type", "description", "name", "in", "scheme", "bearerFormat", "flows", "openIdConnectUrl"])
 _FLOW_NAMES = frozenset(["implicit", "password", "clientCredentials", "authorizationCode"])
@@ -110,9 +111,9 @@ def _declared(context: Context, root: Node) -> list[tuple[str, Node]]:
     return [(name, child(schemes, name)) for name in schemes.value] if schemes is not None else []
 
 
-def _api_key(node: Node) -> tuple[Literal["query", "header", "cookie"], str]:
+def _api_key(node: Node) -> tuple[_Place, str]:
     name = required_text(node, "name", "an `apiKey` scheme")
     place = required_text(node, "in", "an `apiKey` scheme")
     if place not in ("query", "header", "cookie"):
         raise Fault(f"an API key in `{place}`", node, hint="use `query`, `header` or `cookie`")
-    return place, name
+    return cast("_Place", place), name

@@ -93,8 +93,8 @@ def _external(container: dict[str, Any]) -> Iterator[str]:
 class Resources:
     """The schema resources in a document (JSON Schema 2020-12 §8.2).
 
-    `ids`: pointer of a schema with `$id` → the `$id`, in document order, parents first. `anchors`: pointer of a schema →
-    its plain name. `references`: pointer of a schema → what it refers to.
+    `ids`: pointer of a schema with `$id` → the `$id`, in document order, parents first. `anchors`: pointer of a
+    schema → its plain name. `references`: pointer of a schema → what it refers to.
     """
 
     ids: dict[str, str]

@@ -2,8 +2,8 @@
 
 libyaml delivers events; the tree is built here, without recursion, so that depth, aliases and size are bounded while
 reading. An alias shares the value of its anchor, and counts as often as it is used. Mapping keys are the text that was
-written (`200:` is the key `200`), since JSON has no other keys. `<<` merges, as every tool around OpenAPI has it, although
-it left the core schema.
+written (`200:` is the key `200`), since JSON has no other keys. `<<` merges, as every tool around OpenAPI has it,
+although it left the core schema.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Tree:
             raise DescriptionError("the file is empty", location=where, hint="name the file that holds the description")
         return self._root.value, self._root.mark
 
-    def _take(self, event: yaml.Event) -> None:
+    def _take(self, event: Any) -> None:
         kind = type(event)
         if kind is yaml.ScalarEvent:
             self._scalar(event)
@@ -220,7 +220,7 @@ class _Tree:
         self._attach(built, event, counted=frame.size - 1)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
-        name = event.anchor
+        name = event.anchor or ""
         if name not in self._anchors:
             self._refuse(
                 f"the alias `*{name[:MAX_ANCHOR_CHARS]}` without an anchor", event, "define the anchor before it"
@@ -256,8 +256,7 @@ class _Tree:
         # Claims the key's place in the order, and is overwritten by the value.
         frame.container[text] = None
         if self._with_marks:
-            start = event.start_mark
-            frame.key_place = (start.line + 1, start.column + 1)
+            frame.key_place = _place(event)
 
     def _attach(self, built: _Built, event: yaml.Event, *, counted: int = 0) -> None:
         """Put a node where it belongs. `counted` of its values are in the total already."""
@@ -311,10 +310,7 @@ class _Tree:
             self._limit(f"an anchor longer than {MAX_ANCHOR_CHARS} characters", event, "give it a shorter name")
 
     def _mark(self, event: yaml.Event) -> Mark | None:
-        if not self._with_marks:
-            return None
-        start = event.start_mark
-        return Mark(start.line + 1, start.column + 1)
+        return Mark(*_place(event)) if self._with_marks else None
 
     def _refuse(self, message: str, event: yaml.Event, hint: str) -> NoReturn:
         raise DescriptionError(message, location=self._location(event), hint=hint)
@@ -323,7 +319,7 @@ class _Tree:
         raise LimitError(message, location=self._location(event), hint=hint)
 
     def _location(self, event: yaml.Event) -> Location:
-        return Location(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+        return Location(self._file, *_place(event))
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> DescriptionError:
         mark = error.problem_mark or error.context_mark
@@ -347,3 +343,8 @@ class _Tree:
         where = Location(self._file, before.count("\n") + 1, len(before) - before.rfind("\n"))
         hint = "remove the character"
         raise DescriptionError(f"not valid YAML: {reason}", location=where, hint=hint) from None
+
+
+def _place(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
