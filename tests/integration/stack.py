@@ -115,6 +115,7 @@ class Stack:
 
     def __init__(self, folder: Path, description: dict[str, Any], upstream_url: str, **policy: Any) -> None:
         self.folder = folder
+        self.upstream: Upstream
         self.errors = ""
         self._process: subprocess.Popen[str] | None = None
         self._clients: dict[tuple[str, ...], dict[str, Any]] = {}
