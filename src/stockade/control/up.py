@@ -181,7 +181,9 @@ class Installation:
             await asyncio.to_thread(self._admin.swap_bundle, candidate)
             bundles.publish(built, self._state)
             took = (loop.time() - started) * 1000
-            self._say(f"bundle {built.serial} is in force: {len(built.description.operations)} operations, {took:.0f} ms")
+            self._say(
+                f"bundle {built.serial} is in force: {len(built.description.operations)} operations, {took:.0f} ms"
+            )
         self._policy, self._built = policy, built
         await self._restart_what_changed()
         if certificates:
@@ -240,7 +242,10 @@ class Installation:
         path = self._state.run / "identity.json"
         st.write_atomically(path, json.dumps(self._identity_config, indent=1).encode())
         return PartSpec(
-            "authorization server", [sys.executable, "-m", "stockade.identity", str(path)], _environment(), drain_seconds=10
+            "authorization server",
+            [sys.executable, "-m", "stockade.identity", str(path)],
+            _environment(),
+            drain_seconds=10,
         )
 
     def _make_identity_config(self) -> dict[str, Any]:

@@ -393,6 +393,22 @@ class Policy(Model):
         return build({"api": {"description": str(description), "upstream": upstream}})
 
     @property
+    def file(self) -> Path | None:
+        """The file this was read from; None where there is none."""
+        return Path(self._tree.file) if self._tree is not None else None
+
+    def with_addresses(self, listen: str, identity: str) -> Policy:
+        """The same policy on the addresses that were really taken (port 0 asks for any free one)."""
+        moved = self.model_copy(
+            update={
+                "listen": self.listen.model_copy(update={"address": listen}),
+                "identity": self.identity.model_copy(update={"listen": identity}),
+            }
+        )
+        moved._tree = self._tree
+        return moved
+
+    @property
     def issuer(self) -> str:
         """The `iss` of access tokens."""
         if self.identity.issuer != "embedded":
