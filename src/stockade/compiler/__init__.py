@@ -1,8 +1,8 @@
 """Description and policy in, bundle out. No I/O."""
 
 from stockade.compiler.bundle import CheckSchemas, Compiled, SchemaProblem, CompileWarning, compile_bundle
-from stockade.compiler.coverage import Coverage, Note, OperationCoverage, render_text
-from stockade.compiler.envelope import Envelope, read_envelope, sign
+from stockade.compiler.coverage import Coverage, Note, OperationCoverage
+from stockade.compiler.envelope import Envelope, payload_digest, read_envelope, sign
 
 __all__ = [
     "CheckSchemas",
@@ -14,7 +14,7 @@ __all__ = [
     "SchemaProblem",
     "CompileWarning",
     "compile_bundle",
+    "payload_digest",
     "read_envelope",
-    "render_text",
     "sign",
 ]

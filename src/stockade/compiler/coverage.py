@@ -75,23 +75,22 @@ class Coverage:
         counts = {"operations": len(self.operations), "denied": self.denied, "all_layers_enforced": enforced}
         return counts | {kind: kinds[kind] for kind in KINDS if kinds[kind]}
 
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`: plain values."""
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for programs."""
         return {
             "title": self.title,
             "totals": self.totals(),
             "operations": [asdict(operation) for operation in self.operations],
         }
 
-
-def render_text(coverage: Coverage, *, notes_per_operation: int | None = 8) -> str:
-    """The report for people. Of each kind of note an operation's first places are named, the rest counted."""
-    lines = [f"{coverage.title}: {_count(len(coverage.operations), 'operation')}, {coverage.denied} denied", ""]
-    for operation in coverage.operations:
-        lines += _operation_lines(operation, notes_per_operation)
-    lines += ["", "totals (operations)"]
-    lines += [f"  {count:6}  {KINDS.get(name, name.replace('_', ' '))}" for name, count in coverage.totals().items()]
-    return "\n".join(lines) + "\n"
+    def render_text(self, *, notes_per_operation: int | None = 8) -> str:
+        """The report for people: an operation's first notes in full, the rest counted."""
+        lines = [f"{self.title}: {_count(len(self.operations), 'operation')}, {self.denied} denied", ""]
+        for operation in self.operations:
+            lines += _operation_lines(operation, notes_per_operation)
+        lines += ["", "totals (operations)"]
+        lines += [f"  {count:6}  {KINDS.get(name, name.replace('_', ' '))}" for name, count in self.totals().items()]
+        return "\n".join(lines) + "\n"
 
 
 def _operation_lines(operation: OperationCoverage, limit: int | None) -> Iterator[str]:

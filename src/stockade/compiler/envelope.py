@@ -29,11 +29,16 @@ class Envelope:
     payload: bytes
 
 
+def payload_digest(payload: bytes) -> str:
+    """SHA-256 in hex: what the bundle is called in logs, events and admin answers."""
+    return hashlib.sha256(payload).hexdigest()
+
+
 def sign(payload: bytes, serial: int, private_key: Ed25519PrivateKey) -> bytes:
     """The bundle file. RFC 8032 signatures are deterministic: the same inputs give the same bytes."""
     if not 0 <= serial <= _MAX_SERIAL:
         raise BundleError(f"the serial {serial} is out of range")
-    signed = f"stockade-bundle 1\nserial {serial}\nsha256 {hashlib.sha256(payload).hexdigest()}\n".encode()
+    signed = f"stockade-bundle 1\nserial {serial}\nsha256 {payload_digest(payload)}\n".encode()
     public_key = private_key.public_key().public_bytes_raw().hex()
     bundle = signed + f"ed25519 {public_key} {private_key.sign(signed).hex()}\n".encode() + payload
     if len(bundle) > MAX_BYTES:
@@ -53,7 +58,7 @@ def read_envelope(bundle: bytes, public_key: bytes | None = None) -> Envelope:
         raise BundleError("the file is not a Stockade bundle")
     signed, serial, digest, key, signature = header.groups()
     payload = bundle[header.end() :]
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
+    if payload_digest(payload).encode() != digest:
         raise BundleError("the bundle's digest does not match its payload")
     own_key = bytes.fromhex(key.decode())
     if public_key is not None and own_key != public_key:

@@ -100,6 +100,11 @@ class Api(Model):
         default=(), description="folders besides the description's own that `$ref` may name"
     )
 
+    @property
+    def overlays(self) -> tuple[Path, ...]:
+        """The overlay files, in the order in which they apply."""
+        return self.overlay
+
     @field_validator("base_path")
     @classmethod
     def _normalise_base_path(cls, value: str | None) -> str | None:
