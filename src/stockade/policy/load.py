@@ -130,7 +130,9 @@ def _real_path(steps: tuple[str | int, ...], value: Any) -> tuple[str | int, ...
     """Pydantic's `loc` without the steps that name validators and defaults instead of places in the file."""
     path: list[str | int] = []
     for step in steps:
-        if (isinstance(value, Mapping) and step in value) or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
+        if (isinstance(value, Mapping) and step in value) or (
+            isinstance(value, list) and isinstance(step, int) and step < len(value)
+        ):
             value = value[step]
         else:
             continue
