@@ -35,7 +35,7 @@ def load_description(policy: Policy) -> Description:
     """Parse the description and its overlays. Raises DescriptionError with file, line and pointer."""
     return spec.load(
         policy.api.description,
-        overlays=policy.api.overlays,
+        overlays=policy.api.overlay,
         allow_remote=policy.api.remote_references,
     )
 
@@ -62,4 +62,4 @@ def publish(built: Built, state: StateFolder) -> None:
 def _inputs(policy: Policy, description: Description) -> tuple[Path, ...]:
     parent = policy.api.description.parent
     documents = [parent / document for document in description.documents]
-    return tuple(dict.fromkeys([policy.api.description, *policy.api.overlays, *documents]))
+    return tuple(dict.fromkeys([policy.api.description, *policy.api.overlay, *documents]))
