@@ -51,15 +51,9 @@ def build(policy: Policy, state: StateFolder) -> Built:
     engine.Engine.from_payload(compiled.payload)
     serial = st.next_serial(state, compiled.payload)
     signed = compiler.sign(compiled.payload, serial, st.signing_key(state))
-    return Built(description, compiled, serial, signed, time.perf_counter() - started, _inputs(policy, description))
+    return Built(description, compiled, serial, signed, time.perf_counter() - started, description.inputs)
 
 
 def publish(built: Built, state: StateFolder) -> None:
     """Put the bundle where gateways read it."""
     st.write_atomically(state.bundle, built.signed)
-
-
-def _inputs(policy: Policy, description: Description) -> tuple[Path, ...]:
-    parent = policy.api.description.parent
-    documents = [parent / document for document in description.documents]
-    return tuple(dict.fromkeys([policy.api.description, *policy.api.overlay, *documents]))
