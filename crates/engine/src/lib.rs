@@ -29,4 +29,6 @@ pub use plan::{
 };
 pub use request::{Headers, RequestHead, ResponseHead};
 pub use self_check::{SelfCheckFailure, SelfCheckReport, self_check};
+#[doc(hidden)]
+pub use validate::testing;
 pub use validate::{SchemaProblem, check_schemas};
