@@ -20,13 +20,11 @@ from stockade.compiler.discriminator import Discriminators
 from stockade.compiler.errors import Construct, UnsupportedError
 from stockade.compiler.references import Place, References
 from stockade.compiler.shape import Shape, Shapes, is_explicit
+from stockade.policy.gaps import IN_PLACE, GapKind, gap
 from stockade.spec.model import Description, Node
 
 Direction = Literal["request", "response", "plain"]
 Level = Literal["closed", "branch", "open"]
-GapKind = Literal[
-    "unconstrained_string", "unconstrained_array", "unconstrained_number", "free_form_object", "any_value"
-]
 
 _TYPES = frozenset(["string", "integer", "number", "boolean", "null", "array", "object"])
 _NOTHING: frozenset[str] = frozenset()
@@ -42,18 +40,6 @@ _SUBSCHEMAS_2020 = {
     "unevaluatedItems": "nested", "contentSchema": "nested", "then": "same", "else": "same", "not": "plain", "if": "plain", "contains": "plain",
     "propertyNames": "plain",
 }  # fmt: skip
-_COMPOSERS = (
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "$ref",
-    "$dynamicRef",
-    "if",
-    "then",
-    "else",
-    "dependentSchemas",
-    "dependencies",
-)
 _DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/")
 # Keywords that other drafts know and this dialect ignores: worth a word to the author.
 _IGNORED_DRAFT4 = frozenset(
@@ -195,7 +181,7 @@ class SchemaCompiler:
 
     def _plain(self, place: Place, variant: Variant) -> dict[str, Any]:
         value = place.value
-        shape = self._shapes.of(place) if any(keyword in value for keyword in _COMPOSERS) else None
+        shape = self._shapes.of(place) if any(keyword in value for keyword in IN_PLACE) else None
         inner = Variant(variant.direction, variant.level, self._hidden(place, shape, variant))
         plan = self._plan(place, shape, variant.level)
         out = self._keywords(place, inner, plan)
@@ -464,7 +450,7 @@ class SchemaCompiler:
         out["additionalProperties"] = False
 
     def _note_gap(self, place: Place) -> None:
-        kind = _gap(place.value)
+        kind = gap(place.value)
         if kind is not None:
             self._current.gaps.append(Gap(kind, place.pointer))
 
@@ -523,33 +509,6 @@ def _with_null(out: dict[str, Any], *, composed: bool) -> dict[str, Any]:
     if isinstance(out.get("enum"), list) and None not in out["enum"]:
         out["enum"] = [*out["enum"], None]
     return out
-
-
-def _gap(value: dict[str, Any]) -> GapKind | None:
-    """What a schema leaves open, not counting what it refers to."""
-    if "enum" in value or "const" in value or any(keyword in value for keyword in _COMPOSERS):
-        return None
-    kinds = value.get("type")
-    kinds = kinds if isinstance(kinds, list) else [kinds]
-    if "string" in kinds and not any(keyword in value for keyword in ("maxLength", "pattern", "format")):
-        return "unconstrained_string"
-    if "array" in kinds and "maxItems" not in value:
-        return "unconstrained_array"
-    if ("number" in kinds or "integer" in kinds) and not _is_bounded(value):
-        return "unconstrained_number"
-    if "object" in kinds and not any(k in value for k in ("properties", "patternProperties", "additionalProperties")):
-        return "free_form_object"
-    if kinds == [None] and not any(keyword in _CONSTRAINING for keyword in value):
-        return "any_value"
-    return None
-
-
-_CONSTRAINING = _COPIED_2020 | {"properties", "patternProperties", "additionalProperties", "items", "required", "not"}
-
-
-def _is_bounded(value: dict[str, Any]) -> bool:
-    lower = "minimum" in value or "exclusiveMinimum" in value
-    return lower and ("maximum" in value or "exclusiveMaximum" in value)
 
 
 def _name(number: int, pointer: str, variant: Variant) -> str:

@@ -130,9 +130,9 @@ def _real_path(steps: tuple[str | int, ...], value: Any) -> tuple[str | int, ...
     """Pydantic's `loc` without the steps that name validators and defaults instead of places in the file."""
     path: list[str | int] = []
     for step in steps:
-        if (isinstance(value, Mapping) and step in value) or (
-            isinstance(value, list) and isinstance(step, int) and step < len(value)
-        ):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):  # noqa: SIM114 (other types)
             value = value[step]
         else:
             continue
@@ -145,18 +145,19 @@ def _known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str
     current = model
     for step in path:
         field = current.model_fields.get(str(step))
-        inner = _model_in(field.annotation) if field is not None else None
+        inner = model_in(field.annotation) if field is not None else None
         if inner is None:
             return []
         current = inner
     return list(current.model_fields)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field's annotation holds, if it holds one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated):
-        return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+        return next((found for part in get_args(annotation) if (found := model_in(part)) is not None), None)
     return None
 
 
