@@ -127,7 +127,12 @@ pub enum Outcome<T> {
 
 impl Denial {
     /// A refusal with the reason's own status; a response layer's refusals of the upstream's answer are 502.
-    pub fn new(layer: Layer, reason: Reason, pointer: Option<String>, evidence: impl Into<Cow<'static, str>>) -> Denial {
+    pub fn new(
+        layer: Layer,
+        reason: Reason,
+        pointer: Option<String>,
+        evidence: impl Into<Cow<'static, str>>,
+    ) -> Denial {
         let status = if layer == Layer::ValidateResponse { 502 } else { reason.status() };
         Denial { layer, reason, status, pointer, evidence: evidence.into() }
     }

@@ -21,7 +21,9 @@ pub use bundle::{BundleError, Envelope, open_bundle};
 pub use decide::{DecidedRequest, DecidedResponse, WholeRequest, WholeResponse, decide_request, decide_response};
 pub use decision::{Denial, Layer, Mode, Outcome, Reason};
 pub use limits::{LimitState, Limiter, Quota};
-pub use plan::{Answer, BodyPlan, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, ResponsePlan, Route};
+pub use plan::{
+    Answer, BodyPlan, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, ResponsePlan, Route,
+};
 pub use request::{Headers, RequestHead, ResponseHead};
 pub use self_check::{SelfCheckFailure, SelfCheckReport, self_check};
 pub use validate::{SchemaProblem, check_schemas};
