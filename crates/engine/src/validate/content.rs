@@ -81,6 +81,10 @@ impl ContentSpec {
     pub(crate) fn pointer(&self) -> &str {
         &self.pointer
     }
+
+    pub(crate) fn has_schema(&self) -> bool {
+        self.schema.is_some()
+    }
 }
 
 fn field(encoding: &Encoding) -> Result<Field, String> {
