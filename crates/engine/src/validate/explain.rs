@@ -62,8 +62,7 @@ pub(super) fn explain(
     };
     let (pointer, value) = locate(error.instance_path().as_str(), instance, declared);
     let (schema_key, schema_path) = split_schema_path(error.schema_path().as_str(), key);
-    let reason = reason(error.kind(), value, declared);
-    let evidence = if pointer.is_empty() { reason } else { format!("{pointer}: {reason}") };
+    let evidence = reason(error.kind(), value, declared);
     Violation { instance: pointer, schema_key, schema_path, keyword: keyword(error.kind()), evidence }
 }
 

@@ -45,6 +45,12 @@ pub(crate) struct Schemas {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SchemaId(usize);
 
+/// A violation, with the JSON pointer to the offending value as it is, names of the client's and all: never to be shown.
+pub(super) struct Located {
+    pub(super) pointer: String,
+    pub(super) violation: Violation,
+}
+
 impl Schemas {
     /// Compiles the `wanted` keys of `schemas`, each `$ref` of which is `#/$defs/<key>`.
     pub(crate) fn build(dialect: &str, schemas: Map<String, Value>, wanted: &[&str]) -> Result<Schemas, SchemaProblem> {
@@ -70,23 +76,24 @@ impl Schemas {
 
     /// Whether `instance` is valid, and if not, the first violation.
     pub(crate) fn check(&self, id: SchemaId, instance: &Value) -> Result<(), Violation> {
-        self.check_located(id, instance).map_err(|(_, violation)| violation)
+        self.check_located(id, instance).map_err(|located| located.violation)
     }
 
-    /// As `check`, with the JSON pointer to the offending value as it is, names of the client's and all.
-    pub(super) fn check_located(&self, id: SchemaId, instance: &Value) -> Result<(), (String, Violation)> {
+    /// As `check`, with the place.
+    pub(super) fn check_located(&self, id: SchemaId, instance: &Value) -> Result<(), Box<Located>> {
         let Some(key) = self.keys.get(id.0) else {
-            return Err((String::new(), Violation::too_complex("", "there is no such schema")));
+            let violation = Violation::too_complex("", "there is no such schema");
+            return Err(Box::new(Located { pointer: String::new(), violation }));
         };
         match is_valid(&self.validator, key, instance) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.first_violation(key, instance)),
-            Err(violation) => Err((String::new(), violation)),
+            Err(violation) => Err(Box::new(Located { pointer: String::new(), violation })),
         }
     }
 
     #[cold]
-    fn first_violation(&self, key: &str, instance: &Value) -> (String, Violation) {
+    fn first_violation(&self, key: &str, instance: &Value) -> Box<Located> {
         let meter = Meter::explaining(EXPLAIN_STEPS);
         let entry = Entry { key, value: instance, meter: &meter };
         let error = self.validator.validate(ViewNode::Entry(&entry)).err();
@@ -100,7 +107,7 @@ impl Schemas {
                 .unwrap_or_default()
                 .to_owned()
         });
-        (pointer, violation)
+        Box::new(Located { pointer, violation })
     }
 }
 
@@ -220,8 +227,9 @@ fn meets_meta_schema(draft: Draft, schema: &Value) -> Result<(), ValidationError
 fn problem(key: &str, error: &ValidationError<'_>) -> SchemaProblem {
     let message = match error.kind() {
         ValidationErrorKind::Format { format } if format == "regex" => format!(
-            "the regular expression {} cannot be used: it is malformed, too large, or needs look-around or back-references, which do not run in linear time",
-            error.instance()
+            "the regular expression `{}` cannot be used: it is malformed, too large, or needs look-around or \
+             back-references, which do not run in linear time",
+            error.instance().as_str().unwrap_or_default()
         ),
         _ => error.to_string(),
     };

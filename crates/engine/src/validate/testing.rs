@@ -60,7 +60,7 @@ impl Bundle {
     /// Parses and checks one JSON text; the evidence of the refusal.
     pub fn check(&self, key: Key, text: &[u8]) -> Result<(), String> {
         let value = parse_json(text, &self.sizes).map_err(|refusal| refusal.evidence.into_owned())?;
-        self.schemas.check(key.0, &value).map_err(|violation| violation.evidence)
+        self.schemas.check(key.0, &value).map_err(|violation| violation.to_string())
     }
 }
 
