@@ -8,13 +8,14 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
@@ -32,7 +33,7 @@ use crate::head::{self, Fields, Forwarding};
 use crate::identity::Verified;
 use crate::ratelimit::Limits;
 use crate::recorder::Recorder;
-use crate::state::Force;
+use crate::force::Held;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponseBody};
 use crate::worker::Worker;
 use crate::{problem, trace, tunnel};
@@ -49,22 +50,24 @@ const JUDGED_BY: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// A refusal, with what its answer says beside the problem.
-struct Refused {
+/// A refusal, with what its answer says beside the problem. Boxed: it is the rare way out of every stage.
+struct Refused(Box<Refusal>);
+
+struct Refusal {
     denial: Denial,
-    headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl From<Denial> for Refused {
     fn from(denial: Denial) -> Refused {
-        Refused { denial, headers: SmallVec::new() }
+        Refused(Box::new(Refusal { denial, headers: Vec::new() }))
     }
 }
 
 impl Refused {
     fn with(mut self, name: HeaderName, value: &str) -> Refused {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.push((name, value));
+            self.0.headers.push((name, value));
         }
         self
     }
@@ -93,10 +96,8 @@ pub async fn serve(
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => exchange.refuse(refused),
-        Err(()) => {
-            worker.shared.metrics.panics.inc();
-            exchange.refuse(Denial::new(Layer::Internal, Reason::Panic, None, "a panic while the request was handled").into())
-        }
+        Err(()) => exchange
+            .refuse(Denial::new(Layer::Internal, Reason::Panic, None, "a panic while the request was handled").into()),
     };
     if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         pace.answer_upgrade(Upgrade::Refused);
@@ -118,7 +119,7 @@ struct Exchange {
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     pace: Arc<Pace>,
-    force: Rc<Arc<Force>>,
+    force: Held,
     limits: Limits,
     cors: Vec<(&'static str, String)>,
     record: Recorder,
@@ -153,7 +154,8 @@ impl Exchange {
     fn admit(&self, parts: &Parts) -> Result<(), Refused> {
         if parts.method.as_str() == REFUSED_METHOD {
             let fault = self.pace.fault();
-            let (reason, evidence) = fault.map_or((Reason::BadRequest, "a reserved method"), |f| (f.reason, f.evidence));
+            let (reason, evidence) =
+                fault.map_or((Reason::BadRequest, "a reserved method"), |f| (f.reason, f.evidence));
             return Err(Denial::new(Layer::Framing, reason, None, evidence).into());
         }
         let shared = &self.worker.shared;
@@ -256,7 +258,7 @@ impl Exchange {
 
     fn weigh_limit(&mut self, route: &Route<'_>, checked: Result<(), Denial>) -> Result<(), Refused> {
         let Err(denial) = checked else { return Ok(()) };
-        self.weigh(route, denial).map_err(|refused| self.rate_refused(refused.denial))
+        self.weigh(route, denial).map_err(|refused| self.rate_refused(refused.0.denial))
     }
 
     fn rate_refused(&self, denial: Denial) -> Refused {
@@ -304,17 +306,19 @@ impl Exchange {
             self.record.identified(&first.identity.client_id);
         }
         let identities: SmallVec<[&Identity; 2]> = verified.iter().map(|verified| &verified.identity).collect();
-        if let Err(denial) = route.authorize(head, &identities, now_seconds()) {
+        let authorized = route.authorize(head, &identities, now_seconds());
+        drop(identities);
+        if let Err(denial) = authorized {
             self.weigh_credential(route, denial.into())?;
         }
         Ok(verified)
     }
 
     fn weigh_credential(&mut self, route: &Route<'_>, refused: Refused) -> Result<(), Refused> {
-        let challenge = route.challenge(&refused.denial, &self.force.resource_metadata);
-        let headers = refused.headers;
-        self.weigh(route, refused.denial).map_err(|again| {
-            let refused = Refused { denial: again.denial, headers };
+        let Refusal { denial, headers } = *refused.0;
+        let challenge = route.challenge(&denial, &self.force.resource_metadata);
+        self.weigh(route, denial).map_err(|mut refused| {
+            refused.0.headers = headers;
             match challenge {
                 Some(challenge) => refused.with(header::WWW_AUTHENTICATE, &challenge),
                 None => refused,
@@ -328,7 +332,7 @@ impl Exchange {
         let Some(credentials) = &self.worker.shared.credentials else {
             return Err(Refused::from(deny(unavailable, "no authorization server is configured")).retry_after(60));
         };
-        if let Some(verified) = credentials.cached(&credential.secret) {
+        if let Some(verified) = credentials.cached(credential.kind, &credential.secret) {
             return Ok(verified);
         }
         let resource = self.force.plan.audience();
@@ -374,7 +378,7 @@ impl Exchange {
             BodyPlan::Stream { max_bytes } => {
                 let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
                 let fault = body.fault();
-                return Ok((UpstreamBody::stream(body), fault));
+                return Ok((UpstreamBody::Stream(Box::pin(body.map_err(Into::into))), fault));
             }
             BodyPlan::Inspect { max_bytes } => max_bytes,
         };
@@ -572,13 +576,13 @@ impl Exchange {
 
     /// The one place where a refusal becomes an answer.
     fn refuse(&mut self, refused: Refused) -> Response<OutBody> {
-        let Refused { denial, headers } = refused;
+        let Refusal { denial, headers } = *refused.0;
         let (status, layer) = (denial.status, denial.layer);
         let closes = layer == Layer::Framing && !self.peer.http2;
         let id = self.record.refused(denial);
         let mut response = problem::response(self.force.plan.problem_base(), status, layer, id);
         let fields = response.headers_mut();
-        fields.extend(headers);
+        fields.extend(headers.into_iter());
         if closes {
             fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -624,9 +628,8 @@ async fn read_up_to(
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| {
-            Denial::new(Layer::Upstream, Reason::ProtocolError, None, "the upstream's body broke off")
-        })?;
+        let frame = frame
+            .map_err(|_| Denial::new(Layer::Upstream, Reason::ProtocolError, None, "the upstream's body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if budget.grow(data.len()).is_none() {
             return Err(Refused::overloaded(Layer::Limits, "too much is buffered"));
