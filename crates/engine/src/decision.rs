@@ -114,6 +114,8 @@ pub struct Denial {
     pub pointer: Option<String>,
     /// Positions, types and lengths; never a value (`docs/contracts.md` §6).
     pub evidence: Cow<'static, str>,
+    /// For `scope_insufficient`: the security alternative that came closest.
+    pub alternative: Option<usize>,
 }
 
 /// What a stage's refusal means once the layer's mode is applied.
@@ -134,6 +136,6 @@ impl Denial {
         evidence: impl Into<Cow<'static, str>>,
     ) -> Denial {
         let status = if layer == Layer::ValidateResponse { 502 } else { reason.status() };
-        Denial { layer, reason, status, pointer, evidence: evidence.into() }
+        Denial { layer, reason, status, pointer, evidence: evidence.into(), alternative: None }
     }
 }

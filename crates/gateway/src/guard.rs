@@ -403,7 +403,7 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 }
 
 /// Whether a comma-separated list holds `item`, without case.
-fn lists(value: &[u8], item: &[u8]) -> bool {
+pub fn lists(value: &[u8], item: &[u8]) -> bool {
     value.split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(item))
 }
 

@@ -167,6 +167,10 @@ impl ContentSpec {
         Ok(ContentSpec { raw })
     }
 
+    pub(crate) fn has_schema(&self) -> bool {
+        self.raw.schema.is_some()
+    }
+
     pub(crate) fn kind(&self) -> ContentKind {
         self.raw.kind
     }
