@@ -28,12 +28,12 @@ use crate::body::{BodyFault, Budget, ClientBody, InFlight, OutBody};
 use crate::config::UpstreamProtocol;
 use crate::connection::{Peer, stream_watch};
 use crate::deadlines::{Pace, Upgrade};
+use crate::force::Held;
 use crate::guard::REFUSED_METHOD;
 use crate::head::{self, Fields, Forwarding};
 use crate::identity::Verified;
 use crate::ratelimit::Limits;
 use crate::recorder::Recorder;
-use crate::force::Held;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponseBody};
 use crate::worker::Worker;
 use crate::{problem, trace, tunnel};
@@ -147,7 +147,7 @@ impl Exchange {
             Decided::Answer(answer) => return Ok(self.answer(answer)),
             Decided::Forward(route, forward) => (route, forward),
         };
-        self.forward(&route, parts, &host, forward).await
+        self.forward(&route, parts, &host, *forward).await
     }
 
     /// What can be refused before anything is read of the head.
@@ -201,7 +201,7 @@ impl Exchange {
         let upgrade = self.judge_upgrade(&route, parts, upgrade)?;
         let (body, fault) = self.take_body(&route, &head, body, body_plan).await?;
         let token = identities.into_iter().next().map(|verified| verified.internal_token.clone());
-        Ok(Decided::Forward(route, Forward { body, fault, token, upgrade }))
+        Ok(Decided::Forward(route, Box::new(Forward { body, fault, token, upgrade })))
     }
 
     fn request_head<'a>(&self, parts: &'a Parts, host: &'a str, fields: &'a Fields<'a>) -> RequestHead<'a> {
@@ -582,7 +582,7 @@ impl Exchange {
         let id = self.record.refused(denial);
         let mut response = problem::response(self.force.plan.problem_base(), status, layer, id);
         let fields = response.headers_mut();
-        fields.extend(headers.into_iter());
+        fields.extend(headers);
         if closes {
             fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -599,7 +599,7 @@ impl Exchange {
 
 enum Decided<'p> {
     Answer(Answer),
-    Forward(Route<'p>, Forward),
+    Forward(Route<'p>, Box<Forward>),
 }
 
 /// Where a streamed body leaves the reason why it stopped.
