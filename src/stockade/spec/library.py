@@ -45,6 +45,7 @@ class Document:
     is_json: bool
     sha256: str
     value: Any
+    nodes: int = 0
     references: frozenset[str] = frozenset()
     bases: dict[str, str] = field(default_factory=dict)
     """Pointer of each schema with `$id` → the URI that it gives itself."""
@@ -81,7 +82,7 @@ def read_document(path: Path, *, key: str, file: str, uri: str) -> Document:
 
 
 def check_bounds(document: Document) -> bool:
-    """Note the references of a document, and whether it has `$id`s. Raises LimitError."""
+    """Note the size and the references of a document; returns whether it has `$id`s. Raises LimitError."""
     try:
         found = survey(document.value)
     except TooBigError as error:
@@ -90,7 +91,7 @@ def check_bounds(document: Document) -> bool:
         what = f"nested deeper than {MAX_DEPTH} levels" if error.deep else f"more than {MAX_NODES} values"
         hint = "split the description into files"
         raise LimitError(what, location=Location(document.file, 1, 1, ""), hint=hint) from None
-    document.references = found.references
+    document.nodes, document.references = found.nodes, found.references
     return found.has_ids
 
 
@@ -261,7 +262,8 @@ class Library:
             return self._by_uri[uri], ""
         error = self._failed.get(uri)
         if error is None:
-            raise Fault(f"`$ref` to `{uri}`, which was not read", node)
+            # Only what some document refers to was looked at while loading.
+            error = _not_allowed(uri) if urlsplit(uri).scheme != _FILE else DescriptionError(f"`{uri}`, which was not read")
         raise Fault(f"`$ref` to {error.message}", node, hint=error.hint)
 
     def _targets(self, document: Document, *, has_ids: bool) -> Iterator[str]:
@@ -315,8 +317,7 @@ class Library:
             return self._read_local(uri, unquote(parts.path))
         local = self._copy_of(uri)
         if local is None:
-            hint = f"allow `{uri}` by name with a local copy; nothing is fetched"
-            raise DescriptionError(f"`{uri}`, which is remote and not allowed", hint=hint)
+            raise _not_allowed(uri)
         return read_document(local, key=uri, file=str(local), uri=uri)
 
     def _read_local(self, uri: str, absolute: str) -> Document:
@@ -364,6 +365,11 @@ def _absolute(base: str, reference: str) -> str:
 
 def _file_uri(absolute: str) -> str:
     return "file://" + quote(absolute)
+
+
+def _not_allowed(uri: str) -> DescriptionError:
+    hint = f"allow `{uri}` by name with a local copy; nothing is fetched"
+    return DescriptionError(f"`{uri}`, which is remote and not allowed", hint=hint)
 
 
 def _is_within(real: str, folder: str) -> bool:
