@@ -17,7 +17,9 @@ class Describe(Protocol):
 
 
 class Refusal(Protocol):
-    def __call__(self, files: str | dict[str, str], overlays: tuple[str, ...] = (), **options: Any) -> DescriptionError: ...
+    def __call__(
+        self, files: str | dict[str, str], overlays: tuple[str, ...] = (), **options: Any
+    ) -> DescriptionError: ...
 
 
 class One(Protocol):

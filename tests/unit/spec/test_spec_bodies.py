@@ -21,7 +21,9 @@ def post(body: str = "", responses: str = "{'200': {description: ok}}") -> str:
 
 
 def test_media_types_keep_their_order(one: One) -> None:
-    body = one(post("{required: true, content: {b/c: {schema: {type: string}}, '*/*': {}, 'a/*': {}, 'a/b; v=1': {}}}")).request_body
+    body = one(
+        post("{required: true, content: {b/c: {schema: {type: string}}, '*/*': {}, 'a/*': {}, 'a/b; v=1': {}}}")
+    ).request_body
     assert body is not None
     assert body.required
     assert [m.media_type for m in body.content] == ["b/c", "*/*", "a/*", "a/b; v=1"]
@@ -59,11 +61,23 @@ def test_wrong_body_denies_the_operation(one: One, body: str, words: str) -> Non
         (HEAD, FORM, "{contentType: a/b, explode: false}", Encoding(None, "form", explode=False, allow_reserved=False)),
         (HEAD, FORM, "{style: deepObject}", Encoding(None, "deepObject", explode=False, allow_reserved=False)),
         (HEAD, FORM, "{allowReserved: true}", Encoding(None, "form", explode=True, allow_reserved=True)),
-        (HEAD, "multipart/form-data", "{style: pipeDelimited}", Encoding(None, "pipeDelimited", explode=False, allow_reserved=False)),
-        (HEAD_30, "multipart/form-data", "{contentType: a/b, style: x}", Encoding("a/b", "form", explode=True, allow_reserved=False)),
+        (
+            HEAD,
+            "multipart/form-data",
+            "{style: pipeDelimited}",
+            Encoding(None, "pipeDelimited", explode=False, allow_reserved=False),
+        ),
+        (
+            HEAD_30,
+            "multipart/form-data",
+            "{contentType: a/b, style: x}",
+            Encoding("a/b", "form", explode=True, allow_reserved=False),
+        ),
     ],
 )
-def test_explicit_style_overrules_the_content_type(one: One, head: str, media_type: str, encoding: str, wanted: Encoding) -> None:
+def test_explicit_style_overrules_the_content_type(
+    one: One, head: str, media_type: str, encoding: str, wanted: Encoding
+) -> None:
     body = one(post(f"{{content: {{{media_type}: {{encoding: {{p: {encoding}}}}}}}}}"), head=head).request_body
     assert body is not None
     assert body.content[0].encoding == {"p": wanted}

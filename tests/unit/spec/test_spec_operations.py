@@ -41,7 +41,8 @@ def test_every_method_becomes_an_operation(describe: Describe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "style", "explode"), [("path", "simple", False), ("query", "form", True), ("header", "simple", False), ("cookie", "form", True)]
+    ("place", "style", "explode"),
+    [("path", "simple", False), ("query", "form", True), ("header", "simple", False), ("cookie", "form", True)],
 )
 def test_style_and_explode_default_by_place(one: One, place: str, style: str, explode: bool) -> None:
     item = f"{{name: p, in: {place}, required: true, schema: {{}}}}"
@@ -57,7 +58,11 @@ def test_other_styles_do_not_explode_by_default(one: One, style: str) -> None:
 
 def test_operation_parameters_replace_those_of_the_path_by_name_and_place(one: One) -> None:
     shared = "    parameters:\n      - {name: a, in: query, schema: {}}\n      - {name: X-B, in: header, schema: {}}\n"
-    own = parameters("{name: a, in: query, required: true, schema: {}}", "{name: x-b, in: header, schema: {}}", "{name: a, in: cookie, schema: {}}")
+    own = parameters(
+        "{name: a, in: query, required: true, schema: {}}",
+        "{name: x-b, in: header, schema: {}}",
+        "{name: a, in: cookie, schema: {}}",
+    )
     text = get(extra=own).replace("    get:", shared + "    get:")
     found = [(p.name, p.place, p.required) for p in one(text).parameters]
     assert found == [("a", "query", True), ("x-b", "header", False), ("a", "cookie", False)]
@@ -160,7 +165,8 @@ def test_unusual_paths_are_served(one: One, path: str) -> None:
 
 def test_templates_that_match_the_same_requests_deny_both(describe: Describe) -> None:
     def path(name: str, method: str) -> str:
-        return f"  '/a/{{{name}}}':\n    {method}: {{parameters: [{{name: {name}, in: path, required: true, schema: {{}}}}], {OK}}}\n"
+        parameter = f"{{name: {name}, in: path, required: true, schema: {{}}}}"
+        return f"  '/a/{{{name}}}':\n    {method}: {{parameters: [{parameter}], {OK}}}\n"
 
     operations = describe(HEAD + "paths:\n" + path("x", "get") + path("y", "get") + path("z", "post")).operations
     assert [bool(o.unsupported) for o in operations] == [True, True, False]
@@ -169,12 +175,13 @@ def test_templates_that_match_the_same_requests_deny_both(describe: Describe) ->
 
 
 def test_same_path_through_different_servers_denies_both(describe: Describe) -> None:
-    text = "paths:\n  /v1/a:\n    get: {%s}\n  /a:\n    servers: [{url: /v1}]\n    get: {%s}\n" % (OK, OK)
+    text = f"paths:\n  /v1/a:\n    get: {{{OK}}}\n  /a:\n    servers: [{{url: /v1}}]\n    get: {{{OK}}}\n"
     assert all(o.unsupported for o in describe(HEAD + text).operations)
 
 
 def test_operation_id_twice_denies_the_second(describe: Describe) -> None:
-    text = f"paths:\n  /a:\n    get: {{operationId: x, {OK}}}\n    put: {{operationId: x, {OK}}}\n    post: {{operationId: y, {OK}}}\n"
+    named = {"get": "x", "put": "x", "post": "y"}
+    text = "paths:\n  /a:\n" + "".join(f"    {m}: {{operationId: {i}, {OK}}}\n" for m, i in named.items())
     first, second, third = describe(HEAD + text).operations
     assert (first.operation_id, first.unsupported) == ("x", ())
     assert second.operation_id is None
@@ -183,12 +190,13 @@ def test_operation_id_twice_denies_the_second(describe: Describe) -> None:
 
 
 def test_policy_beside_a_path_reference_is_not_overheard(one: One) -> None:
-    operation = one("paths:\n  /a: {$ref: '#/x-p', x-stockade: {limit: 1/minute}}\nx-p:\n  get: {%s}\n" % OK)
+    operation = one(f"paths:\n  /a: {{$ref: '#/x-p', x-stockade: {{limit: 1/minute}}}}\nx-p:\n  get: {{{OK}}}\n")
     assert "`x-stockade` beside `$ref`" in constructs(operation)[0]
 
 
 def test_method_on_both_sides_of_a_path_reference_is_denied(describe: Describe) -> None:
-    text = f"paths:\n  /a:\n    $ref: '#/x-p'\n    put: {{{OK}}}\n    get: {{{OK}}}\nx-p:\n  get: {{{OK}}}\n  post: {{{OK}}}\n"
+    beside = f"    put: {{{OK}}}\n    get: {{{OK}}}\n"
+    text = f"paths:\n  /a:\n    $ref: '#/x-p'\n{beside}x-p:\n  get: {{{OK}}}\n  post: {{{OK}}}\n"
     found = {o.method: bool(o.unsupported) for o in describe(HEAD + text).operations}
     assert found["GET"]
     assert set(found) == {"GET", "PUT", "POST"}
@@ -201,7 +209,10 @@ def test_path_that_cannot_be_read_is_a_warning_and_nothing_is_served(describe: D
     assert "`/a` is not served" in description.warnings[0][0]
 
 
-@pytest.mark.parametrize("value", ["null", "[]", "text", "{operationId: 1, %s}" % OK, "{deprecated: x, %s}" % OK, "{requestBody: 1, %s}" % OK])
+@pytest.mark.parametrize(
+    "value",
+    ["null", "[]", "text", f"{{operationId: 1, {OK}}}", f"{{deprecated: x, {OK}}}", f"{{requestBody: 1, {OK}}}"],
+)
 def test_operation_that_cannot_be_read_stays_denied(describe: Describe, value: str) -> None:
     (operation,) = describe(HEAD + f"paths: {{/a: {{get: {value}}}}}\n").operations
     assert operation.unsupported
@@ -209,7 +220,11 @@ def test_operation_that_cannot_be_read_stays_denied(describe: Describe, value: s
 
 
 def test_unknown_fields_are_warnings_and_extensions_are_not(describe: Describe) -> None:
-    text = HEAD + "summery: x\nx-ok: 1\n" + get(extra="      operatonId: x\n      x-mine: 1\n").replace("    get:", "    Post: {}\n    get:")
+    text = (
+        HEAD
+        + "summery: x\nx-ok: 1\n"
+        + get(extra="      operatonId: x\n      x-mine: 1\n").replace("    get:", "    Post: {}\n    get:")
+    )
     description = describe(text)
     assert sorted(m.split("`")[1] for m, _ in description.warnings) == ["Post", "operatonId", "summery"]
     assert description.extensions == {"x-ok": 1}
@@ -218,7 +233,7 @@ def test_unknown_fields_are_warnings_and_extensions_are_not(describe: Describe) 
 
 
 def test_callbacks_and_webhooks_are_noted_as_not_served(describe: Describe) -> None:
-    hook = "webhooks:\n  ping: {post: {%s}}\n" % OK
+    hook = f"webhooks:\n  ping: {{post: {{{OK}}}}}\n"
     description = describe(HEAD + get(extra="      callbacks: {x: {}}\n") + hook)
     assert len(description.operations) == 1
     assert sum("does not pass the gate" in m or "do not pass the gate" in m for m, _ in description.warnings) == 2
@@ -303,8 +318,7 @@ SHARED = {
         + "".join(f"      '{i}': {{description: x}}\n" for i in range(200, 300))
     ),
     "paths that share many media types": (
-        "paths:\n"
-        + "".join(f"  /p{i}: {{post: {{requestBody: {{content: *c}}, {OK}}}}}\n" for i in range(3000))
+        "paths:\n" + "".join(f"  /p{i}: {{post: {{requestBody: {{content: *c}}, {OK}}}}}\n" for i in range(3000))
     ).replace("*c", "&c {" + ", ".join(f"a/b{i}: {{}}" for i in range(300)) + "}", 1),
 }
 

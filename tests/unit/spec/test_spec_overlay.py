@@ -43,7 +43,9 @@ def test_update_of_an_array_appends_one_entry(describe: Describe) -> None:
 def test_remove_takes_every_match_at_once(describe: Describe) -> None:
     description = describe(API, (overlay("{target: '$.paths[\"/b\"].get.x-list[0,2,3]', remove: true, update: 1}"),))
     assert description.operations[2].extensions["x-list"] == [2]
-    assert [o.operation_id for o in describe(API, (overlay("{target: $.paths.*.get, remove: true}"),)).operations] == ["b"]
+    assert [o.operation_id for o in describe(API, (overlay("{target: $.paths.*.get, remove: true}"),)).operations] == [
+        "b"
+    ]
 
 
 def test_actions_and_overlays_apply_in_order(describe: Describe) -> None:
@@ -64,7 +66,9 @@ def test_value_shared_by_an_alias_changes_only_where_the_target_says(describe: D
 
 
 def test_an_update_applied_twice_stays_two_values(describe: Describe) -> None:
-    actions = overlay("{target: $.paths.*.get, update: {x-l: {v: [1]}}}", "{target: '$.paths[\"/a\"].get.x-l', update: {v: [2]}}")
+    actions = overlay(
+        "{target: $.paths.*.get, update: {x-l: {v: [1]}}}", "{target: '$.paths[\"/a\"].get.x-l', update: {v: [2]}}"
+    )
     operations = describe(API, (actions,)).operations
     assert operations[0].extensions["x-l"] == {"v": [1, 2]}
     assert operations[2].extensions["x-l"] == {"v": [1]}
@@ -154,7 +158,10 @@ def test_expensive_target_is_refused_quickly(refusal: Refusal, name: str) -> Non
 def test_update_that_multiplies_the_description_is_refused(refusal: Refusal) -> None:
     nodes = "".join(f"  k{i}: {{x: 1}}\n" for i in range(2000))
     big = "{" + ", ".join(f"m{i}: 1" for i in range(1000)) + "}"
-    assert "more than" in refusal(HEAD + "x-m:\n" + nodes, (overlay(f"{{target: $.x-m.*, update: {{big: {big}}}}}"),)).message
+    assert (
+        "more than"
+        in refusal(HEAD + "x-m:\n" + nodes, (overlay(f"{{target: $.x-m.*, update: {{big: {big}}}}}"),)).message
+    )
 
 
 def test_query_follows_rfc_9535_examples() -> None:

@@ -13,7 +13,6 @@ from spec_support import HEAD, HEAD_30, constructs
 from stockade.errors import DescriptionError
 from stockade.spec.model import Node
 
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,7 +42,8 @@ def test_every_object_that_may_be_a_reference_is_followed_across_files(describe:
         "  ok: {description: ok, headers: {X-A: {$ref: '../shared.json#/header'}}}\n"
     )
     shared = (
-        '{"id": {"name": "id", "in": "path", "required": true, "schema": {"$ref": "#/text"}}, "text": {"type": "string"},'
+        '{"id": {"name": "id", "in": "path", "required": true, "schema": {"$ref": "#/text"}},'
+        '"text": {"type": "string"},'
         '"body": {"content": {"application/json": {"schema": true}}}, "header": {"schema": {"type": "integer"}},'
         '"scheme": {"type": "apiKey", "in": "header", "name": "X-Key"}}'
     )
@@ -66,7 +66,9 @@ def test_every_object_that_may_be_a_reference_is_followed_across_files(describe:
 def test_schemas_may_refer_to_each_other_in_a_circle(describe: Describe) -> None:
     schemas = "components:\n  schemas:\n    A: {properties: {b: {$ref: '#/components/schemas/B'}}}\n"
     schemas += "    B: {items: {$ref: 'other.yaml#/A'}}\n"
-    description = describe({"openapi.yaml": HEAD + schemas, "other.yaml": "A: {$ref: 'openapi.yaml#/components/schemas/A'}\n"})
+    description = describe(
+        {"openapi.yaml": HEAD + schemas, "other.yaml": "A: {$ref: 'openapi.yaml#/components/schemas/A'}\n"}
+    )
     there = resolve(description, "other.yaml#/A")
     assert description.resolve(there, there.value["$ref"]).pointer == "/components/schemas/A"
 
@@ -93,7 +95,17 @@ def test_pointers_are_unescaped(describe: Describe, reference: str, pointer: str
 
 @pytest.mark.parametrize(
     "reference",
-    ["#/x-b", "#/x-a/list/2", "#/x-a/list/01", "#/x-a/list/-", "#/x-a/list/٣", "#/x-a/~2", "#/x-a/%FF", "#name", "#/openapi/x"],
+    [
+        "#/x-b",
+        "#/x-a/list/2",
+        "#/x-a/list/01",
+        "#/x-a/list/-",
+        "#/x-a/list/٣",
+        "#/x-a/~2",
+        "#/x-a/%FF",
+        "#name",
+        "#/openapi/x",
+    ],
 )
 def test_pointer_to_nothing_is_an_error_with_a_place(describe: Describe, reference: str) -> None:
     description = describe(HEAD + "x-a: {list: [1, 2]}\n")
@@ -104,7 +116,9 @@ def test_pointer_to_nothing_is_an_error_with_a_place(describe: Describe, referen
 
 
 def test_circle_of_pure_references_denies_the_operation(one: One) -> None:
-    circle = "components: {parameters: {A: {$ref: '#/components/parameters/B'}, B: {$ref: '#/components/parameters/A'}}}\n"
+    circle = (
+        "components: {parameters: {A: {$ref: '#/components/parameters/B'}, B: {$ref: '#/components/parameters/A'}}}\n"
+    )
     operation = one(GET % "$ref: '#/components/parameters/A'" + circle)
     assert "circle" in constructs(operation)[0]
 
@@ -123,7 +137,9 @@ def test_long_chain_of_references_is_refused_quickly(describe: Describe) -> None
     assert "chain of more than" in constructs(description.operations[0])[0]
 
 
-@pytest.mark.parametrize("name", ["../secret.yaml", "/etc/passwd", "file:///etc/passwd", "%2e%2e/secret.yaml", "a/../../secret.yaml"])
+@pytest.mark.parametrize(
+    "name", ["../secret.yaml", "/etc/passwd", "file:///etc/passwd", "%2e%2e/secret.yaml", "a/../../secret.yaml"]
+)
 def test_files_outside_the_folder_are_refused(tmp_path: Path, describe: Describe, name: str) -> None:
     (tmp_path / "secret.yaml").write_text("name: s\nin: query\n")
     description = describe({"api/openapi.yaml": HEAD + GET % f"$ref: '{name}'"})
@@ -161,7 +177,9 @@ def test_named_pipe_is_refused_without_waiting(tmp_path: Path, describe: Describ
     assert "not a regular file" in constructs(describe(HEAD + GET % "$ref: pipe.yaml").operations[0])[0]
 
 
-@pytest.mark.parametrize("url", ["https://example.com/p.yaml", "http://example.com/p.yaml#/x", "//example.com/p.yaml", "ftp://e/p"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com/p.yaml", "http://example.com/p.yaml#/x", "//example.com/p.yaml", "ftp://e/p"]
+)
 def test_remote_reference_is_refused_unless_allowed_by_name(one: One, url: str) -> None:
     operation = one(GET % f"$ref: '{url}'")
     assert "remote and not allowed" in constructs(operation)[0]
@@ -175,7 +193,11 @@ def test_remote_reference_allowed_by_name_is_read_from_its_copy(tmp_path: Path, 
     allowed = {"https://example.com/x/p.yaml": tmp_path / "copy.yaml", "https://example.com/x/lib/": tmp_path / "lib"}
     description = describe(text, allow_remote=allowed)
     assert description.operations[0].parameters[0].name == "s"
-    assert set(description.documents) == {"openapi.yaml", "https://example.com/x/p.yaml", "https://example.com/x/lib/q.yaml"}
+    assert set(description.documents) == {
+        "openapi.yaml",
+        "https://example.com/x/p.yaml",
+        "https://example.com/x/lib/q.yaml",
+    }
 
 
 def test_folder_of_remote_copies_cannot_be_left(tmp_path: Path, describe: Describe) -> None:
@@ -187,7 +209,11 @@ def test_folder_of_remote_copies_cannot_be_left(tmp_path: Path, describe: Descri
 
 
 def test_broken_file_denies_only_the_operations_that_need_it(describe: Describe) -> None:
-    text = HEAD + "paths:\n  /a:\n    get: {parameters: [{$ref: bad.yaml}]}\n  /b:\n    get: {responses: {'200': {description: x}}}\n"
+    text = (
+        HEAD
+        + "paths:\n  /a:\n    get: {parameters: [{$ref: bad.yaml}]}\n"
+        + "  /b:\n    get: {responses: {'200': {description: x}}}\n"
+    )
     first, second = describe({"openapi.yaml": text, "bad.yaml": "a: b: c"}).operations
     assert "bad.yaml:1:5" in constructs(first)[0]
     assert second.unsupported == ()
@@ -208,7 +234,8 @@ def test_reference_in_an_example_may_lead_nowhere(one: One) -> None:
 def test_ids_and_anchors_name_schemas_in_31(describe: Describe) -> None:
     text = HEAD + (
         "components:\n  schemas:\n"
-        "    Tree: {$id: 'https://example.com/tree', $defs: {leaf: {$anchor: leaf}}, properties: {x: {$ref: '#leaf'}}}\n"
+        "    Tree:\n      $id: 'https://example.com/tree'\n"
+        "      $defs: {leaf: {$anchor: leaf}}\n      properties: {x: {$ref: '#leaf'}}\n"
         "    Other: {$ref: 'https://example.com/tree#/$defs/leaf'}\n"
         "    Plain: {$anchor: plain}\n"
         "    Data: {example: {$id: 'https://example.com/data', $anchor: data}}\n"

@@ -71,7 +71,9 @@ def test_requirement_that_cannot_be_read_denies(describe: Describe, security: st
     (inherited,) = describe(HEAD + f"security: {security}\n" + SCHEMES + operation("")).operations
     for found in (own, inherited):
         assert words in constructs(found)[0]
-    (overridden,) = describe(HEAD + f"security: {security}\n" + SCHEMES + operation("security: [{key: []}], ")).operations
+    (overridden,) = describe(
+        HEAD + f"security: {security}\n" + SCHEMES + operation("security: [{key: []}], ")
+    ).operations
     assert overridden.unsupported == ()
 
 
@@ -91,7 +93,10 @@ def test_requirement_that_cannot_be_read_denies(describe: Describe, security: st
 )
 def test_wrong_scheme_denies_only_the_operations_that_need_it(describe: Describe, scheme: str) -> None:
     text = HEAD + f"components: {{securitySchemes: {{bad: {scheme}, good: {{type: http, scheme: bearer}}}}}}\n"
-    text += operation("security: [{good: []}, {bad: []}], ") + "    put: {security: [{good: []}], responses: {'200': {description: x}}}\n"
+    text += (
+        operation("security: [{good: []}, {bad: []}], ")
+        + "    put: {security: [{good: []}], responses: {'200': {description: x}}}\n"
+    )
     description = describe(text)
     first, second = description.operations
     assert "the security scheme `bad`" in constructs(first)[0]

@@ -32,12 +32,21 @@ def base_paths(one: One, servers: str) -> tuple[str, ...]:
         ("[{url: './v1'}]", ("/v1",)),
         ("[{url: v1}]", ("/v1",)),
         ("[{url: /a}, {url: 'https://x/b'}, {url: 'https://y/a'}]", ("/a", "/b")),
-        ("[{url: 'https://{h}.x:{p}/v1', variables: {h: {default: a}, p: {enum: ['1', '2'], default: '1'}}}]", ("/v1",)),
+        (
+            "[{url: 'https://{h}.x:{p}/v1', variables: {h: {default: a}, p: {enum: ['1', '2'], default: '1'}}}]",
+            ("/v1",),
+        ),
         ("[{url: 'https://{undefined}/v1'}]", ("/v1",)),
-        ("[{url: '/{a}/{b}', variables: {a: {enum: [x, y], default: x}, b: {enum: [z, w], default: z}}}]", ("/x/z", "/x/w", "/y/z", "/y/w")),
+        (
+            "[{url: '/{a}/{b}', variables: {a: {enum: [x, y], default: x}, b: {enum: [z, w], default: z}}}]",
+            ("/x/z", "/x/w", "/y/z", "/y/w"),
+        ),
         ("[{url: '/{a}', variables: {a: {default: v9}}}]", ("/v9",)),
         ("[{url: '/{a}', variables: {a: {default: ''}}}]", ("",)),
-        ("[{url: '{s}/v1', variables: {s: {enum: ['https://x/y', 'http://z'], default: 'http://z'}}}]", ("/y/v1", "/v1")),
+        (
+            "[{url: '{s}/v1', variables: {s: {enum: ['https://x/y', 'http://z'], default: 'http://z'}}}]",
+            ("/y/v1", "/v1"),
+        ),
     ],
 )
 def test_base_paths_of_servers(one: One, servers: str, paths: tuple[str, ...]) -> None:
