@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from compiler_workshop import Workshop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 NAMES = ("a", "b", "c", "d")
 COMPONENTS = ("P", "Q", "R")
+KEYWORDS = ("allOf", "anyOf", "oneOf")
 
 
 class Evaluator:
@@ -18,7 +20,7 @@ class Evaluator:
     def __init__(self, components: dict[str, Any]) -> None:
         self.components = components
 
-    def valid(self, schema: Any, value: Any, *, closes: bool = True) -> bool:
+    def valid(self, schema: Any, value: Any, *, closes: bool = True) -> bool:  # noqa: PLR0911 (a line a keyword)
         if "$ref" in schema:
             return self.valid(self.resolve(schema), value, closes=closes)
         if not self._own(schema, value):
@@ -94,7 +96,12 @@ class Evaluator:
     def _alone(self, schema: Any) -> tuple[bool, bool]:
         says = "properties" in schema or schema.get("additionalProperties") is False
         composed = any(keyword in schema for keyword in ("allOf", "anyOf", "oneOf"))
-        free = not says and not composed and "additionalProperties" not in schema and schema.get("type") in (None, "object")
+        free = (
+            not says
+            and not composed
+            and "additionalProperties" not in schema
+            and schema.get("type") in (None, "object")
+        )
         return says, free
 
     def takes_objects(self, schema: Any) -> bool:
@@ -104,7 +111,9 @@ class Evaluator:
         if not all(self.takes_objects(part) for part in schema.get("allOf", ())):
             return False
         return all(
-            any(self.takes_objects(part) for part in schema[keyword]) for keyword in ("anyOf", "oneOf") if keyword in schema
+            any(self.takes_objects(part) for part in schema[keyword])
+            for keyword in ("anyOf", "oneOf")
+            if keyword in schema
         )
 
 
@@ -126,20 +135,32 @@ def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def compositions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     branches = st.lists(inner, min_size=1, max_size=3)
     return st.one_of(
-        *(st.fixed_dictionaries({keyword: branches}) for keyword in ("allOf", "anyOf", "oneOf")),
-        st.builds(lambda own, keyword, parts: {**own, keyword: parts}, objects(leaves), st.sampled_from(["allOf", "anyOf", "oneOf"]), branches),
+        *(st.fixed_dictionaries({keyword: branches}) for keyword in KEYWORDS),
+        st.builds(lambda own, name, parts: {**own, name: parts}, objects(leaves), st.sampled_from(KEYWORDS), branches),
     )  # fmt: skip
 
 
 plain = st.recursive(leaves | objects(leaves), lambda inner: objects(inner) | compositions(inner), max_leaves=6)
-schemas = st.recursive(leaves | objects(leaves | references) | references, lambda inner: objects(inner) | compositions(inner), max_leaves=8)
-values = st.recursive(st.integers(0, 1), lambda inner: st.dictionaries(st.sampled_from((*NAMES, "x")), inner, max_size=4), max_leaves=6)
+schemas = st.recursive(
+    leaves | objects(leaves | references) | references, lambda inner: objects(inner) | compositions(inner), max_leaves=8
+)
+values = st.recursive(
+    st.integers(0, 1), lambda inner: st.dictionaries(st.sampled_from((*NAMES, "x")), inner, max_size=4), max_leaves=6
+)
 
 
 @pytest.mark.parametrize("openapi", ["3.0.3", "3.1.0"])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(schema=schemas, components=st.fixed_dictionaries({name: plain for name in COMPONENTS}), instances=st.lists(values, min_size=8, max_size=8))
-def test_compiled_schemas_accept_what_the_definition_accepts(workshop, openapi, schema, components, instances) -> None:
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    schema=schemas,
+    components=st.fixed_dictionaries(dict.fromkeys(COMPONENTS, plain)),
+    instances=st.lists(values, min_size=8, max_size=8),
+)
+def test_compiled_schemas_accept_what_the_definition_accepts(
+    workshop: Workshop, openapi: str, schema: Any, components: Any, instances: Any
+) -> None:
     built = workshop.schema(schema, components, openapi=openapi)
     assert built.operation()["deny"] is None
     accepts, evaluator = built.request_body(), Evaluator(components)
@@ -147,9 +168,17 @@ def test_compiled_schemas_accept_what_the_definition_accepts(workshop, openapi, 
         assert accepts(instance) == evaluator.valid(schema, instance), (schema, components, instance)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(schema=schemas, components=st.fixed_dictionaries({name: plain for name in COMPONENTS}), instances=st.lists(values, min_size=8, max_size=8))
-def test_open_schemas_accept_exactly_what_the_original_accepts(workshop, schema, components, instances) -> None:
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    schema=schemas,
+    components=st.fixed_dictionaries(dict.fromkeys(COMPONENTS, plain)),
+    instances=st.lists(values, min_size=8, max_size=8),
+)
+def test_open_schemas_accept_exactly_what_the_original_accepts(
+    workshop: Workshop, schema: Any, components: Any, instances: Any
+) -> None:
     policy = workshop.policy(validation={"unknown_properties": "allow"})
     accepts = workshop.schema(schema, components, policy=policy).request_body()
     evaluator = Evaluator(components)
@@ -161,4 +190,4 @@ def test_open_schemas_accept_exactly_what_the_original_accepts(workshop, schema,
 def original(evaluator: Evaluator) -> Any:
     """The evaluator without closing: plain JSON Schema."""
     plain_valid = Evaluator.valid
-    return lambda schema, value, *, closes=False: plain_valid(evaluator, schema, value, closes=False)
+    return lambda schema, value, **_closes: plain_valid(evaluator, schema, value, closes=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from conftest import api, document  # type: ignore[import-not-found]
+from compiler_workshop import Workshop, api, document
 
 OPEN = {
     "type": "object",
@@ -19,7 +19,7 @@ OPEN = {
 }
 
 
-def test_what_a_request_leaves_open_is_named_with_its_pointer(workshop) -> None:
+def test_what_a_request_leaves_open_is_named_with_its_pointer(workshop: Workshop) -> None:
     notes = workshop.schema(OPEN).compiled.coverage.operations[0].notes
     found = {(note.kind, note.pointer.rpartition("/")[2]) for note in notes if "properties" in note.pointer}
     assert found == {
@@ -31,14 +31,14 @@ def test_what_a_request_leaves_open_is_named_with_its_pointer(workshop) -> None:
     }
 
 
-def test_bodies_and_responses_without_a_schema_are_named(workshop) -> None:
+def test_bodies_and_responses_without_a_schema_are_named(workshop: Workshop) -> None:
     content = {"application/json": {}}
     operation = {"requestBody": {"content": content}, "responses": {"200": {"description": "", "content": content}}}
     built = workshop.compile(document({"/a": {"post": operation}}))
     assert {"free_form_body", "response_without_schema", "undeclared_errors", "no_security"} <= built.note_kinds()
 
 
-def test_the_report_is_the_same_for_people_and_programs(workshop) -> None:
+def test_the_report_is_the_same_for_people_and_programs(workshop: Workshop) -> None:
     described = api(OPEN)
     described["paths"]["/b"] = {"trace": {"responses": {}}}
     coverage = workshop.compile(described).compiled.coverage
@@ -51,7 +51,9 @@ def test_the_report_is_the_same_for_people_and_programs(workshop) -> None:
     assert len(data["operations"]) == 2
 
 
-def test_long_lists_are_cut_for_people_only(workshop) -> None:
-    coverage = workshop.schema({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(30)}}).compiled.coverage
+def test_long_lists_are_cut_for_people_only(workshop: Workshop) -> None:
+    coverage = workshop.schema(
+        {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(30)}}
+    ).compiled.coverage
     assert "more notes" in coverage.render_text()
     assert "more notes" not in coverage.render_text(notes_per_operation=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ PUBLIC = KEY.public_key().public_bytes_raw()
 
 
 @given(payload=st.binary(max_size=200), serial=st.integers(0, 2**64 - 1))
-def test_what_is_signed_is_read_back(payload, serial) -> None:
+def test_what_is_signed_is_read_back(payload: bytes, serial: int) -> None:
     envelope = read_envelope(sign(payload, serial, KEY), PUBLIC)
     assert (envelope.payload, envelope.serial, envelope.public_key) == (payload, serial, PUBLIC)
     assert envelope.sha256 == payload_digest(payload)
@@ -34,7 +36,7 @@ def test_the_file_is_four_lines_and_the_payload() -> None:
 
 @settings(max_examples=200)
 @given(position=st.integers(0, 10_000), change=st.integers(1, 255))
-def test_a_changed_byte_anywhere_is_noticed(position, change) -> None:
+def test_a_changed_byte_anywhere_is_noticed(position: Any, change: Any) -> None:
     bundle = bytearray(sign(b'{"format": 1}', 3, KEY))
     bundle[position % len(bundle)] ^= change
     with pytest.raises(BundleError):
@@ -42,7 +44,7 @@ def test_a_changed_byte_anywhere_is_noticed(position, change) -> None:
 
 
 @given(st.binary(max_size=400))
-def test_no_bytes_escape_as_another_error(data) -> None:
+def test_no_bytes_escape_as_another_error(data: bytes) -> None:
     with pytest.raises(BundleError):
         read_envelope(data)
 
@@ -54,6 +56,6 @@ def test_another_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("serial", [-1, 2**64])
-def test_a_serial_out_of_range_is_refused(serial) -> None:
+def test_a_serial_out_of_range_is_refused(serial: int) -> None:
     with pytest.raises(BundleError, match="serial"):
         sign(b"{}", serial, KEY)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import A, B, document, ref  # type: ignore[import-not-found]
+from compiler_workshop import A, B, Workshop, document, ref
 
 from stockade.errors import PolicyError
 
 OK = {"200": {"description": ""}}
 SCHEMES = {
-    "oauth": {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": "/t", "scopes": {"read": "", "write": ""}}}},
+    "oauth": {
+        "type": "oauth2",
+        "flows": {"clientCredentials": {"tokenUrl": "/t", "scopes": {"read": "", "write": ""}}},
+    },
     "oidc": {"type": "openIdConnect", "openIdConnectUrl": "https://idp.example.com"},
     "bearer": {"type": "http", "scheme": "bearer"},
     "basic": {"type": "http", "scheme": "Basic"},
@@ -53,31 +56,35 @@ def secured(workshop: Any, security: Any, **sections: Any) -> Any:
         ([{"mtls": []}, {"bearer": []}], [[token("bearer")]], "scheme_denied"),
     ],
 )
-def test_security_becomes_credentials_that_stockade_checks(workshop, security, alternatives, note) -> None:
+def test_security_becomes_credentials_that_stockade_checks(
+    workshop: Workshop, security: Any, alternatives: Any, note: Any
+) -> None:
     built = secured(workshop, security)
     assert built.operation()["security"] == alternatives
     assert built.operation()["deny"] is None
     assert note is None or note in built.note_kinds()
 
 
-def test_root_security_holds_where_the_operation_says_nothing(workshop) -> None:
-    described = document({"/a": {"get": {"responses": OK}}}, security=[{"bearer": []}], components={"securitySchemes": SCHEMES})
+def test_root_security_holds_where_the_operation_says_nothing(workshop: Workshop) -> None:
+    described = document(
+        {"/a": {"get": {"responses": OK}}}, security=[{"bearer": []}], components={"securitySchemes": SCHEMES}
+    )
     assert workshop.compile(described).operation()["security"] == [[token("bearer")]]
 
 
 @pytest.mark.parametrize("security", [[{"mtls": []}], [{"mtls": [], "bearer": []}]])
-def test_security_that_cannot_be_met_denies(workshop, security) -> None:
+def test_security_that_cannot_be_met_denies(workshop: Workshop, security: Any) -> None:
     built = secured(workshop, security)
     assert "cannot be met" in built.operation()["deny"]["construct"]
     assert built.operation()["security"] == [[token("stockade")]]
 
 
-def test_client_certificates_are_asked_for_where_there_is_a_ca(workshop) -> None:
+def test_client_certificates_are_asked_for_where_there_is_a_ca(workshop: Workshop) -> None:
     built = secured(workshop, [{"mtls": []}], listen={"tls": {"client_ca": "ca.pem"}})
     assert built.operation()["security"] == [[{"kind": "mutual_tls", "scheme": "mtls"}]]
 
 
-def test_the_policy_chooses_what_a_scheme_becomes(workshop) -> None:
+def test_the_policy_chooses_what_a_scheme_becomes(workshop: Workshop) -> None:
     schemes = {"key": "token", "bot": "api_key", "cookie": "deny"}
     built = secured(workshop, [{"key": []}, {"bot": []}, {"cookie": []}], identity={"security_schemes": schemes})
     assert built.operation()["security"] == [[token("key")], [key("bot", "header", "authorization")]]
@@ -85,20 +92,25 @@ def test_the_policy_chooses_what_a_scheme_becomes(workshop) -> None:
 
 @pytest.mark.parametrize(
     ("schemes", "message"),
-    [({"kye": "token"}, "unknown security scheme `kye`"), ({"bearer": "api_key"}, "does not say where an API key stands")],
+    [
+        ({"kye": "token"}, "unknown security scheme `kye`"),
+        ({"bearer": "api_key"}, "does not say where an API key stands"),
+    ],
 )
-def test_the_policy_cannot_choose_for_schemes_that_do_not_fit(workshop, schemes, message) -> None:
+def test_the_policy_cannot_choose_for_schemes_that_do_not_fit(workshop: Workshop, schemes: Any, message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         secured(workshop, [], identity={"security_schemes": schemes})
 
 
-def test_scopes_supported_are_those_declared_and_asked_for(workshop) -> None:
+def test_scopes_supported_are_those_declared_and_asked_for(workshop: Workshop) -> None:
     built = secured(workshop, [{"oidc": ["openid"]}])
     assert built.payload["authentication"]["scopes_supported"] == ["openid", "read", "write"]
 
 
 def parameter(workshop: Any, *, openapi: str = "3.1.0", **fields: Any) -> Any:
-    described = document({"/a": {"get": {"parameters": [{"name": "p", "in": "query", **fields}], "responses": OK}}}, openapi=openapi)
+    described = document(
+        {"/a": {"get": {"parameters": [{"name": "p", "in": "query", **fields}], "responses": OK}}}, openapi=openapi
+    )
     return workshop.compile(described)
 
 
@@ -124,7 +136,7 @@ def parameter(workshop: Any, *, openapi: str = "3.1.0", **fields: Any) -> Any:
         ({"$ref": "#/components/schemas/I"}, {"types": ["integer"]}),
     ],
 )
-def test_decode_says_how_text_is_read(workshop, schema, decode) -> None:
+def test_decode_says_how_text_is_read(workshop: Workshop, schema: Any, decode: Any) -> None:
     described = document(
         {"/a": {"get": {"parameters": [{"name": "p", "in": "query", "schema": schema}], "responses": OK}}},
         components={"schemas": {"I": {"type": "integer"}}},
@@ -132,12 +144,12 @@ def test_decode_says_how_text_is_read(workshop, schema, decode) -> None:
     assert workshop.compile(described).operation()["parameters"][0]["decode"] == decode
 
 
-def test_decode_of_a_nullable_3_0_schema_tries_null(workshop) -> None:
+def test_decode_of_a_nullable_3_0_schema_tries_null(workshop: Workshop) -> None:
     built = parameter(workshop, openapi="3.0.3", schema={"type": "integer", "nullable": True})
     assert built.operation()["parameters"][0]["decode"] == {"types": ["integer", "null"]}
 
 
-def test_decode_of_a_recursive_schema_ends(workshop) -> None:
+def test_decode_of_a_recursive_schema_ends(workshop: Workshop) -> None:
     tree = {"type": "object", "properties": {"child": ref("T")}}
     described = document(
         {"/a": {"get": {"parameters": [{"name": "p", "in": "query", "schema": ref("T")}], "responses": OK}}},
@@ -150,19 +162,25 @@ def test_decode_of_a_recursive_schema_ends(workshop) -> None:
     assert decode == {"types": ["string"]}
 
 
-def test_a_parameter_is_carried_over_as_it_is(workshop) -> None:
-    built = parameter(workshop, style="pipeDelimited", explode=False, required=True, schema={"type": "array", "items": {"type": "string"}})
+def test_a_parameter_is_carried_over_as_it_is(workshop: Workshop) -> None:
+    built = parameter(
+        workshop,
+        style="pipeDelimited",
+        explode=False,
+        required=True,
+        schema={"type": "array", "items": {"type": "string"}},
+    )
     entry = built.operation()["parameters"][0]
     schema_key = entry.pop("schema")
     assert schema_key in built.payload["schemas"]
     assert entry == {
-        "name": "p", "in": "query", "required": True, "style": "pipeDelimited", "explode": False, "allow_reserved": False,
-        "allow_empty_value": False, "content": None, "decode": {"types": ["array"], "items": {"types": ["string"]}},
+        "name": "p", "in": "query", "required": True, "style": "pipeDelimited", "explode": False,
+        "allow_reserved": False,        "allow_empty_value": False, "content": None, "decode": {"types": ["array"], "items": {"types": ["string"]}},
         "pointer": "/paths/~1a/get/parameters/0",
     }  # fmt: skip
 
 
-def test_a_parameter_with_json_content_is_one_document(workshop) -> None:
+def test_a_parameter_with_json_content_is_one_document(workshop: Workshop) -> None:
     entry = parameter(workshop, content={"application/json": {"schema": A}}).operation()["parameters"][0]
     assert (entry["content"], entry["decode"]) == ("application/json", None)
     assert entry["schema"] is not None
@@ -176,14 +194,20 @@ def test_a_parameter_with_json_content_is_one_document(workshop) -> None:
         ({"content": {"application/xml": {"schema": A}}}, "application/xml"),
     ],
 )
-def test_parameters_that_cannot_be_read_deny(workshop, fields, construct) -> None:
+def test_parameters_that_cannot_be_read_deny(workshop: Workshop, fields: Any, construct: str) -> None:
     denied = parameter(workshop, **fields).operation()["deny"]
     assert construct in denied["construct"]
 
 
 @pytest.mark.parametrize("name", ["Accept", "content-type", "AUTHORIZATION"])
-def test_header_parameters_that_openapi_ignores_are_ignored(workshop, name) -> None:
-    described = document({"/a": {"get": {"parameters": [{"name": name, "in": "header", "required": True, "schema": {}}], "responses": OK}}})
+def test_header_parameters_that_openapi_ignores_are_ignored(workshop: Workshop, name: str) -> None:
+    described = document(
+        {
+            "/a": {
+                "get": {"parameters": [{"name": name, "in": "header", "required": True, "schema": {}}], "responses": OK}
+            }
+        }
+    )
     assert workshop.compile(described).operation()["parameters"] == []
 
 
@@ -215,8 +239,10 @@ TEXT = {"type": "string"}
         ("application/xml", {}, "binary"),
     ],
 )
-def test_bodies_have_a_kind(workshop, media_type, schema, kind) -> None:
-    entry = body(workshop, {media_type: {"schema": schema} if schema is not None else {}}).operation()["body"]["content"][0]
+def test_bodies_have_a_kind(workshop: Workshop, media_type: str, schema: Any, kind: str) -> None:
+    entry = body(workshop, {media_type: {"schema": schema} if schema is not None else {}}).operation()["body"][
+        "content"
+    ][0]
     assert entry["kind"] == kind
     assert entry["media_type"] == media_type.partition(";")[0].lower()
     assert (entry["decode"] is not None) == (kind in ("form", "multipart"))
@@ -224,23 +250,23 @@ def test_bodies_have_a_kind(workshop, media_type, schema, kind) -> None:
 
 
 @pytest.mark.parametrize("content", [{"application/xml": {"schema": A}}, {"text/event-stream": {"schema": A}}, {}])
-def test_a_required_body_that_nothing_can_check_denies(workshop, content) -> None:
+def test_a_required_body_that_nothing_can_check_denies(workshop: Workshop, content: Any) -> None:
     assert body(workshop, content).operation()["deny"] is not None
 
 
-def test_a_media_type_that_nothing_can_check_is_refused_beside_others(workshop) -> None:
+def test_a_media_type_that_nothing_can_check_is_refused_beside_others(workshop: Workshop) -> None:
     built = body(workshop, {"application/xml": {"schema": A}, "application/json": {"schema": A}})
     assert [entry["media_type"] for entry in built.operation()["body"]["content"]] == ["application/json"]
     assert "media_type_refused" in built.note_kinds()
 
 
-def test_media_types_come_most_specific_first(workshop) -> None:
+def test_media_types_come_most_specific_first(workshop: Workshop) -> None:
     content = {"*/*": {}, "image/*": {}, "image/png": {}}
     entries = body(workshop, content).operation()["body"]["content"]
     assert [entry["media_type"] for entry in entries] == ["image/png", "image/*", "*/*"]
 
 
-def test_media_types_that_differ_in_parameters_take_any_of_their_schemas(workshop) -> None:
+def test_media_types_that_differ_in_parameters_take_any_of_their_schemas(workshop: Workshop) -> None:
     content = {"application/json; v=1": {"schema": ref("A")}, "application/json; v=2": {"schema": ref("B")}}
     built = body(workshop, content)
     accepts = built.request_body()
@@ -250,15 +276,17 @@ def test_media_types_that_differ_in_parameters_take_any_of_their_schemas(worksho
     assert not accepts({"a": 1, "b": 1})
 
 
-def test_encodings_are_carried_over(workshop) -> None:
+def test_encodings_are_carried_over(workshop: Workshop) -> None:
     encoding = {"a": {"contentType": "application/json"}}
-    entry = body(workshop, {"multipart/form-data": {"schema": A, "encoding": encoding}}).operation()["body"]["content"][0]
+    entry = body(workshop, {"multipart/form-data": {"schema": A, "encoding": encoding}}).operation()["body"]["content"][
+        0
+    ]
     assert entry["encoding"]["a"] == {
         "content_type": "application/json", "style": "form", "explode": True, "allow_reserved": False,
     }  # fmt: skip
 
 
-def test_without_a_body_none_may_be_sent(workshop) -> None:
+def test_without_a_body_none_may_be_sent(workshop: Workshop) -> None:
     assert workshop.compile(document({"/a": {"get": {"responses": OK}}})).operation()["body"] is None
 
 
@@ -269,33 +297,36 @@ def responses(workshop: Any, entries: dict[str, Any], **more: Any) -> Any:
 XML = {"application/xml": {"schema": A}}
 
 
-def test_a_success_that_nothing_can_check_denies(workshop) -> None:
+def test_a_success_that_nothing_can_check_denies(workshop: Workshop) -> None:
     built = responses(workshop, {"200": {"description": "", "content": XML}})
     assert "application/xml" in built.operation()["deny"]["construct"]
 
 
-def test_an_error_that_nothing_can_check_loses_its_body(workshop) -> None:
+def test_an_error_that_nothing_can_check_loses_its_body(workshop: Workshop) -> None:
     """An undeclared error is sanitised by the gate, which is what leaving it out asks for."""
     built = responses(workshop, {"200": {"description": ""}, "404": {"description": "", "content": XML}})
     assert [entry["status"] for entry in built.operation()["responses"]] == ["200"]
     assert "media_type_refused" in built.note_kinds()
 
 
-def test_what_is_not_enforced_need_not_be_checked(workshop) -> None:
+def test_what_is_not_enforced_need_not_be_checked(workshop: Workshop) -> None:
     extension = {"modes": {"validate_response": "observe"}}
     built = responses(workshop, {"200": {"description": "", "content": XML}}, **{"x-stockade": extension})
     assert built.operation()["deny"] is None
 
 
-def test_streams_are_not_checked(workshop) -> None:
+def test_streams_are_not_checked(workshop: Workshop) -> None:
     content = {"text/event-stream": {"schema": A}}
     built = responses(workshop, {"200": {"description": "", "content": content}}, **{"x-stockade": {"stream": True}})
     assert built.operation()["stream_response"] is True
     assert built.operation()["responses"][0]["content"][0]["kind"] == "binary"
 
 
-def test_response_headers_are_declared(workshop) -> None:
-    headers = {"X-Rate": {"required": True, "schema": {"type": "integer"}}, "Content-Type": {"schema": {"type": "string"}}}
+def test_response_headers_are_declared(workshop: Workshop) -> None:
+    headers = {
+        "X-Rate": {"required": True, "schema": {"type": "integer"}},
+        "Content-Type": {"schema": {"type": "string"}},
+    }
     entry = responses(workshop, {"default": {"description": "", "headers": headers}}).operation()["responses"][0]
     assert entry["status"] == "default"
     assert [header["name"] for header in entry["headers"]] == ["X-Rate"]

@@ -15,12 +15,20 @@ from stockade.compiler import compile_bundle
 from stockade.policy import Policy
 
 SHARED = Path(os.environ.get("STOCKADE_SHARED") or Path(__file__).resolve().parents[3].parent / "shared") / "openapi"
-NAMES = ("adyen-checkout-v71.json", "discord.json", "galaxy-3.1.yaml", "github.json.xz", "museum.yaml", "petstore.yaml", "uspto.yaml")
+NAMES = (
+    "adyen-checkout-v71.json",
+    "discord.json",
+    "galaxy-3.1.yaml",
+    "github.json.xz",
+    "museum.yaml",
+    "petstore.yaml",
+    "uspto.yaml",
+)
 VALIDATORS = {"draft4": jsonschema_rs.Draft4Validator, "draft2020-12": jsonschema_rs.Draft202012Validator}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_real_descriptions_compile_without_a_denied_operation(name, tmp_path) -> None:
+def test_real_descriptions_compile_without_a_denied_operation(name: str, tmp_path: Path) -> None:
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"{name} is not here: set STOCKADE_SHARED")

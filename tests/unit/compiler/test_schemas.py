@@ -5,33 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from compiler_workshop import A, B, Workshop, ref
 
 BOTH = pytest.mark.parametrize("openapi", ["3.0.3", "3.1.0"])
 
-A = {"type": "object", "properties": {"a": {"type": "integer"}}}
-B = {"type": "object", "properties": {"b": {"type": "integer"}}, "required": ["b"]}
-
-
-def ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
 
 @BOTH
-def test_undeclared_properties_are_refused(workshop, openapi) -> None:
+def test_undeclared_properties_are_refused(workshop: Workshop, openapi: str) -> None:
     accepts = workshop.schema(A, openapi=openapi).request_body()
     assert accepts({"a": 1})
     assert not accepts({"a": 1, "x": 1})
 
 
 @BOTH
-def test_undeclared_properties_pass_where_the_policy_says_so(workshop, openapi) -> None:
-    built = workshop.schema(A, openapi=openapi, policy=workshop.policy(validation={"unknown_properties": {"request": "allow"}}))
+def test_undeclared_properties_pass_where_the_policy_says_so(workshop: Workshop, openapi: str) -> None:
+    built = workshop.schema(
+        A, openapi=openapi, policy=workshop.policy(validation={"unknown_properties": {"request": "allow"}})
+    )
     assert built.request_body()({"a": 1, "x": 1})
     assert not built.response_body()({"a": 1, "x": 1})
 
 
 @BOTH
-def test_nested_and_referenced_objects_are_closed_too(workshop, openapi) -> None:
+def test_nested_and_referenced_objects_are_closed_too(workshop: Workshop, openapi: str) -> None:
     schema = {"type": "object", "properties": {"one": A, "many": {"type": "array", "items": ref("B")}}}
     accepts = workshop.schema(schema, {"B": B}, openapi=openapi).request_body()
     assert accepts({"one": {"a": 1}, "many": [{"b": 1}]})
@@ -40,7 +36,7 @@ def test_nested_and_referenced_objects_are_closed_too(workshop, openapi) -> None
 
 
 @BOTH
-def test_all_of_is_closed_as_a_whole(workshop, openapi) -> None:
+def test_all_of_is_closed_as_a_whole(workshop: Workshop, openapi: str) -> None:
     accepts = workshop.schema({"allOf": [ref("A"), ref("B")]}, {"A": A, "B": B}, openapi=openapi).request_body()
     assert accepts({"a": 1, "b": 2})
     assert not accepts({"a": 1})
@@ -48,7 +44,7 @@ def test_all_of_is_closed_as_a_whole(workshop, openapi) -> None:
 
 
 @BOTH
-def test_own_properties_and_branches_together_are_declared(workshop, openapi) -> None:
+def test_own_properties_and_branches_together_are_declared(workshop: Workshop, openapi: str) -> None:
     schema = {"type": "object", "properties": {"c": {}}, "oneOf": [ref("A"), ref("B")]}
     accepts = workshop.schema(schema, {"A": {**A, "required": ["a"]}, "B": B}, openapi=openapi).request_body()
     assert accepts({"a": 1, "c": 2})
@@ -58,7 +54,7 @@ def test_own_properties_and_branches_together_are_declared(workshop, openapi) ->
 
 
 @BOTH
-def test_required_in_alternatives_does_not_open_an_object(workshop, openapi) -> None:
+def test_required_in_alternatives_does_not_open_an_object(workshop: Workshop, openapi: str) -> None:
     schema = {**A, "anyOf": [{"required": ["a"]}, {"required": ["x"]}]}
     accepts = workshop.schema(schema, openapi=openapi).request_body()
     assert accepts({"a": 1})
@@ -66,7 +62,7 @@ def test_required_in_alternatives_does_not_open_an_object(workshop, openapi) -> 
 
 
 @BOTH
-def test_nested_objects_in_branches_are_closed(workshop, openapi) -> None:
+def test_nested_objects_in_branches_are_closed(workshop: Workshop, openapi: str) -> None:
     outer = {"type": "object", "properties": {"inner": A}}
     accepts = workshop.schema({"allOf": [outer, B]}, openapi=openapi).request_body()
     assert accepts({"inner": {"a": 1}, "b": 1})
@@ -75,19 +71,19 @@ def test_nested_objects_in_branches_are_closed(workshop, openapi) -> None:
 
 @BOTH
 @pytest.mark.parametrize("additional", [True, {"type": "string"}])
-def test_explicit_additional_properties_are_respected(workshop, openapi, additional) -> None:
+def test_explicit_additional_properties_are_respected(workshop: Workshop, openapi: str, additional: Any) -> None:
     accepts = workshop.schema({**A, "additionalProperties": additional}, openapi=openapi).request_body()
     assert accepts({"a": 1, "x": "text"})
 
 
 @BOTH
-def test_a_branch_that_allows_more_keeps_the_composition_open(workshop, openapi) -> None:
+def test_a_branch_that_allows_more_keeps_the_composition_open(workshop: Workshop, openapi: str) -> None:
     schema = {"allOf": [ref("A"), {"type": "object", "additionalProperties": True}]}
     assert workshop.schema(schema, {"A": A}, openapi=openapi).request_body()({"a": 1, "x": 1})
 
 
 @BOTH
-def test_pattern_properties_are_declared_properties(workshop, openapi) -> None:
+def test_pattern_properties_are_declared_properties(workshop: Workshop, openapi: str) -> None:
     accepts = workshop.schema({**A, "patternProperties": {"^x-": {"type": "string"}}}, openapi=openapi).request_body()
     assert accepts({"a": 1, "x-more": "text"})
     assert not accepts({"a": 1, "y-more": "text"})
@@ -96,20 +92,20 @@ def test_pattern_properties_are_declared_properties(workshop, openapi) -> None:
 
 @BOTH
 @pytest.mark.parametrize("schema", [{}, {"type": "object"}, {"anyOf": [A, {"type": "object"}]}])
-def test_objects_without_properties_stay_free(workshop, openapi, schema) -> None:
+def test_objects_without_properties_stay_free(workshop: Workshop, openapi: str, schema: Any) -> None:
     built = workshop.schema({"type": "object", "properties": {"free": schema}}, openapi=openapi)
     assert built.request_body()({"free": {"x": {"y": 1}}})
 
 
 @BOTH
-def test_recursive_schemas_are_closed_at_every_depth(workshop, openapi) -> None:
+def test_recursive_schemas_are_closed_at_every_depth(workshop: Workshop, openapi: str) -> None:
     tree = {"type": "object", "properties": {"children": {"type": "array", "items": ref("Tree")}}}
     accepts = workshop.schema(ref("Tree"), {"Tree": tree}, openapi=openapi).request_body()
     assert accepts({"children": [{"children": []}]})
     assert not accepts({"children": [{"children": [{"x": 1}]}]})
 
 
-def test_conditional_properties_are_known_when_the_condition_holds(workshop) -> None:
+def test_conditional_properties_are_known_when_the_condition_holds(workshop: Workshop) -> None:
     schema = {
         "type": "object",
         "properties": {"kind": {"type": "string"}},
@@ -124,23 +120,31 @@ def test_conditional_properties_are_known_when_the_condition_holds(workshop) -> 
     assert not accepts({"kind": "a", "more": 1})
 
 
-def test_alternatives_of_which_one_is_open_are_closed_for_the_others(workshop) -> None:
+def test_alternatives_of_which_one_is_open_are_closed_for_the_others(workshop: Workshop) -> None:
     schema = {"anyOf": [{**A, "required": ["a"]}, {**B, "additionalProperties": True}]}
     accepts = workshop.schema(schema).request_body()
     assert accepts({"b": 1, "x": 1})
     assert not accepts({"a": 1, "x": 1})
 
 
-def test_what_stands_inside_not_is_not_closed(workshop) -> None:
-    schema = {"type": "object", "properties": {"a": {}, "b": {}}, "not": {"properties": {"a": {"const": 1}}, "required": ["a"]}}
+def test_what_stands_inside_not_is_not_closed(workshop: Workshop) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {}, "b": {}},
+        "not": {"properties": {"a": {"const": 1}}, "required": ["a"]},
+    }
     accepts = workshop.schema(schema).request_body()
     assert not accepts({"a": 1, "b": 2})
     assert accepts({"a": 2, "b": 2})
 
 
 @BOTH
-def test_read_only_properties_may_not_be_sent_and_are_not_required(workshop, openapi) -> None:
-    user = {"type": "object", "required": ["id", "name"], "properties": {"id": {"type": "integer", "readOnly": True}, "name": {}}}
+def test_read_only_properties_may_not_be_sent_and_are_not_required(workshop: Workshop, openapi: str) -> None:
+    user = {
+        "type": "object",
+        "required": ["id", "name"],
+        "properties": {"id": {"type": "integer", "readOnly": True}, "name": {}},
+    }
     built = workshop.schema(ref("User"), {"User": user}, openapi=openapi)
     assert built.request_body()({"name": "n"})
     assert not built.request_body()({"name": "n", "id": 1})
@@ -149,8 +153,12 @@ def test_read_only_properties_may_not_be_sent_and_are_not_required(workshop, ope
 
 
 @BOTH
-def test_write_only_properties_may_not_be_answered(workshop, openapi) -> None:
-    user = {"type": "object", "required": ["password"], "properties": {"password": {"type": "string", "writeOnly": True}}}
+def test_write_only_properties_may_not_be_answered(workshop: Workshop, openapi: str) -> None:
+    user = {
+        "type": "object",
+        "required": ["password"],
+        "properties": {"password": {"type": "string", "writeOnly": True}},
+    }
     built = workshop.schema(ref("User"), {"User": user}, openapi=openapi)
     assert built.request_body()({"password": "p"})
     assert not built.request_body()({})
@@ -159,11 +167,15 @@ def test_write_only_properties_may_not_be_answered(workshop, openapi) -> None:
 
 
 @BOTH
-def test_read_only_holds_across_a_composition(workshop, openapi) -> None:
+def test_read_only_holds_across_a_composition(workshop: Workshop, openapi: str) -> None:
     """`required` may stand in another branch than the property, and in another schema."""
     identified = {"type": "object", "properties": {"id": {"$ref": "#/components/schemas/Id"}}}
     schema = {"allOf": [ref("Identified"), ref("Strict")], "required": ["id", "b"]}
-    components = {"Identified": identified, "Id": {"type": "integer", "readOnly": True}, "Strict": {**B, "required": ["id", "b"]}}
+    components = {
+        "Identified": identified,
+        "Id": {"type": "integer", "readOnly": True},
+        "Strict": {**B, "required": ["id", "b"]},
+    }
     built = workshop.schema(schema, components, openapi=openapi)
     assert built.request_body()({"b": 1})
     assert not built.request_body()({"b": 1, "id": 1})
@@ -181,26 +193,32 @@ def test_read_only_holds_across_a_composition(workshop, openapi) -> None:
         ({"$ref": "#/components/schemas/A", "nullable": True}, [{"a": 1}], [None]),
     ],
 )
-def test_openapi_3_0_has_its_own_dialect(workshop, schema, valid, invalid) -> None:
+def test_openapi_3_0_has_its_own_dialect(workshop: Workshop, schema: Any, valid: Any, invalid: Any) -> None:
     built = workshop.schema({"type": "object", "properties": {"v": schema}}, {"A": A}, openapi="3.0.3")
     assert built.payload["dialect"] == "draft4"
     assert all(built.request_body()({"v": value}) for value in valid)
     assert not any(built.request_body()({"v": value}) for value in invalid)
 
 
-def test_openapi_3_1_reads_siblings_of_ref(workshop) -> None:
+def test_openapi_3_1_reads_siblings_of_ref(workshop: Workshop) -> None:
     accepts = workshop.schema({**ref("A"), "required": ["a"], "minProperties": 1}, {"A": A}).request_body()
     assert accepts({"a": 1})
     assert not accepts({})
     assert not accepts({"a": 1, "x": 1})
 
 
-def test_ids_anchors_and_dynamic_references_are_resolved(workshop) -> None:
+def test_ids_anchors_and_dynamic_references_are_resolved(workshop: Workshop) -> None:
     schemas = {
-        "Node": {"$id": "https://example.com/node", "$dynamicAnchor": "node", "type": "object", "properties": {"next": {"$dynamicRef": "#node"}}},
+        "Node": {
+            "$id": "https://example.com/node", "$dynamicAnchor": "node",
+            "type": "object", "properties": {"next": {"$dynamicRef": "#node"}},
+        },
         "Named": {"$anchor": "named", "type": "string", "maxLength": 2},
     }  # fmt: skip
-    schema = {"type": "object", "properties": {"node": {"$ref": "https://example.com/node"}, "name": {"$ref": "#named"}}}
+    schema = {
+        "type": "object",
+        "properties": {"node": {"$ref": "https://example.com/node"}, "name": {"$ref": "#named"}},
+    }
     built = workshop.schema(schema, schemas)
     accepts = built.request_body()
     assert accepts({"node": {"next": {"next": {}}}, "name": "ab"})
@@ -211,14 +229,22 @@ def test_ids_anchors_and_dynamic_references_are_resolved(workshop) -> None:
 
 
 PETS = {
-    "Cat": {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}, "lives": {"type": "integer"}}},
-    "Dog": {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}, "lives": {"type": "integer"}}},
+    "Cat": {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"type": "string"}, "lives": {"type": "integer"}},
+    },
+    "Dog": {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"type": "string"}, "lives": {"type": "integer"}},
+    },
 }
 
 
 @BOTH
 @pytest.mark.parametrize("keyword", ["oneOf", "anyOf"])
-def test_a_discriminator_chooses_by_name_and_by_mapping(workshop, openapi, keyword) -> None:
+def test_a_discriminator_chooses_by_name_and_by_mapping(workshop: Workshop, openapi: str, keyword: str) -> None:
     mapping = {"feline": "#/components/schemas/Cat", "d": "Dog"}
     schema = {keyword: [ref("Cat"), ref("Dog")], "discriminator": {"propertyName": "kind", "mapping": mapping}}
     accepts = workshop.schema(schema, PETS, openapi=openapi).request_body()
@@ -230,7 +256,7 @@ def test_a_discriminator_chooses_by_name_and_by_mapping(workshop, openapi, keywo
 
 
 @BOTH
-def test_a_schema_that_pins_its_own_discriminator_value_is_believed(workshop, openapi) -> None:
+def test_a_schema_that_pins_its_own_discriminator_value_is_believed(workshop: Workshop, openapi: str) -> None:
     card = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["card"]}}}
     bank = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["bank"]}}}
     schema = {"oneOf": [ref("CardPayment"), ref("BankPayment")], "discriminator": {"propertyName": "type"}}
@@ -240,7 +266,7 @@ def test_a_schema_that_pins_its_own_discriminator_value_is_believed(workshop, op
 
 
 @BOTH
-def test_a_base_with_a_discriminator_stands_for_its_extensions(workshop, openapi) -> None:
+def test_a_base_with_a_discriminator_stands_for_its_extensions(workshop: Workshop, openapi: str) -> None:
     pet = {
         "type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}},
         "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/components/schemas/Cat"}},
@@ -265,7 +291,7 @@ def test_a_base_with_a_discriminator_stands_for_its_extensions(workshop, openapi
     [
         ({"type": "file"}, "the schema type `file`", "/type"),
         ({"$recursiveRef": "#"}, "`$recursiveRef`", "/$recursiveRef"),
-        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "dialect `http://json-schema.org/draft-07/schema#`", "/$schema"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "http://json-schema.org/draft-07/schema#", "/$schema"),
         ({"$ref": "https://elsewhere.example/schema.json"}, "elsewhere.example", ""),
         ({"$ref": "#/components/schemas/Nowhere"}, "does not exist", ""),
         ({"$ref": "#/components/schemas/Loop"}, "without end", ""),
@@ -275,7 +301,9 @@ def test_a_base_with_a_discriminator_stands_for_its_extensions(workshop, openapi
         ({"items": "string"}, "a schema that is no object", "/items"),
     ],
 )  # fmt: skip
-def test_an_operation_whose_schema_nothing_can_enforce_is_denied(workshop, schema, construct, pointer) -> None:
+def test_an_operation_whose_schema_nothing_can_enforce_is_denied(
+    workshop: Workshop, schema: Any, construct: str, pointer: str
+) -> None:
     loop = {"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/Loop"}]}
     built = workshop.schema({"type": "object", "properties": {"v": schema}}, {"Loop": loop})
     denied = built.operation()["deny"]
@@ -286,19 +314,28 @@ def test_an_operation_whose_schema_nothing_can_enforce_is_denied(workshop, schem
     assert built.compiled.coverage.operations[0].denied == denied["construct"]
 
 
-def test_dynamic_references_with_several_targets_are_denied(workshop) -> None:
-    schemas = {name: {"$id": f"https://example.com/{name}", "$dynamicAnchor": "node", "type": "object"} for name in "XY"}
+def test_dynamic_references_with_several_targets_are_denied(workshop: Workshop) -> None:
+    schemas = {
+        name: {"$id": f"https://example.com/{name}", "$dynamicAnchor": "node", "type": "object"} for name in "XY"
+    }
     built = workshop.schema({"$id": "https://example.com/z", "$dynamicRef": "X#node"}, schemas)
     assert "several targets" in built.operation()["deny"]["construct"]
 
 
-def test_only_schemas_that_operations_need_are_emitted(workshop) -> None:
+def test_only_schemas_that_operations_need_are_emitted(workshop: Workshop) -> None:
     built = workshop.schema(ref("A"), {"A": A, "Unused": B})
     assert len(built.payload["schemas"]) == 2
     assert set(built.payload["schema_pointers"].values()) == {"/components/schemas/A"}
 
 
-def test_annotations_do_not_reach_the_bundle(workshop) -> None:
-    schema: dict[str, Any] = {**A, "title": "T", "description": "D", "example": {"a": 1}, "xml": {"name": "x"}, "deprecated": True}
+def test_annotations_do_not_reach_the_bundle(workshop: Workshop) -> None:
+    schema: dict[str, Any] = {
+        **A,
+        "title": "T",
+        "description": "D",
+        "example": {"a": 1},
+        "xml": {"name": "x"},
+        "deprecated": True,
+    }
     schemas = workshop.schema(schema, openapi="3.0.3").payload["schemas"].values()
     assert all(set(each) == {"type", "properties", "additionalProperties"} for each in schemas)
