@@ -13,14 +13,16 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import yaml
 
+from stockade.enforcement.admin import GatewayAdmin
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 START_SECONDS = 40.0
 STOP_SECONDS = 30.0
@@ -115,6 +117,8 @@ class Stack:
 
     def __init__(self, folder: Path, description: dict[str, Any], upstream_url: str, **policy: Any) -> None:
         self.folder = folder
+        self.upstream: Upstream
+        self.python = sys.executable
         self.errors = ""
         self._process: subprocess.Popen[str] | None = None
         self._clients: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -203,7 +207,7 @@ class Stack:
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "stockade", *arguments],
+            [self.python, "-m", "stockade", *arguments],
             cwd=self.folder,
             env=os.environ,
             stdin=subprocess.PIPE if arguments[0] == "token" else subprocess.DEVNULL,
@@ -214,7 +218,7 @@ class Stack:
 
     def cli(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "stockade", *arguments],
+            [self.python, "-m", "stockade", *arguments],
             cwd=self.folder, env=os.environ, input=stdin, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
@@ -264,10 +268,6 @@ class Stack:
         raise AssertionError(f"no event {event_id}: {done.stderr}")
 
     def metrics(self) -> str:
-        from stockade.enforcement.admin import GatewayAdmin
-
-        from pathlib import Path
-
         return GatewayAdmin(Path(self.ready["state"]) / "run" / "gateway.sock").metrics()
 
     def _collect(self, stream: Any) -> None:

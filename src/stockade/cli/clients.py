@@ -68,7 +68,7 @@ def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, 
     method = "private_key_jwt" if jwks else "client_secret_basic"
     keys = _read_jwks(jwks) if jwks else None
     with identity_storage(place) as storage:
-        made = admin.create_client(storage, name, _split(scopes), method, keys, api_key)
+        made = admin.create_client(storage, name, _split(scopes), method, keys, api_key=api_key)
     shown: dict[str, Any] = {
         "client_id": made.client_id,
         "name": made.name,

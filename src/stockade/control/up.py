@@ -27,6 +27,7 @@ from stockade.enforcement.gateway_config import Places, gateway_config, thread_c
 from stockade.enforcement.supervision import Part, PartSpec
 from stockade.errors import InputError, StockadeError
 from stockade.identity import certificates
+from stockade.identity.keys.seal import ensure_key_file
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
 
-Say = "Callable[[str], None]"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -230,6 +230,7 @@ class Installation:
         return asked.with_addresses(_join(listen_host, gateway_port), _join(identity_host, issuer_port))
 
     def _prepare_certificates(self) -> None:
+        ensure_key_file(self._state.identity / "kek")
         certificates.make_internal_ca(self._state.internal)
         names = [*LOOPBACK_NAMES, *self._policy.api.hosts]
         host = split(self._policy.listen.address)[0]

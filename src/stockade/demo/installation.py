@@ -78,14 +78,16 @@ async def _run(
     policy = _policy(folder, port)
     state = open_state(policy.state)
     running = Installation(lambda: policy, state, say)
-    ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(running.run(ready.set_result))
-    await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
-    if not ready.done():
+    announced: asyncio.Queue[Ready] = asyncio.Queue()
+    serving = asyncio.create_task(running.run(announced.put_nowait))
+    getting = asyncio.create_task(announced.get())
+    await asyncio.wait({serving, getting}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        getting.cancel()
         await serving
         raise SupervisionError("the installation ended before it was ready")
     try:
-        shown = await asyncio.to_thread(_attack, policy, await ready, f"http://127.0.0.1:{port}", out)
+        shown = await asyncio.to_thread(_attack, policy, await getting, f"http://127.0.0.1:{port}", out)
         on_shown(shown)
         if not once:
             await serving

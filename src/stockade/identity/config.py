@@ -127,6 +127,15 @@ class Connections(_Model):
     idle_timeout_seconds: int = Field(default=30, ge=1)
 
 
+class Throttling(_Model):
+    """How many client authentications may fail: a burst, then one in so many seconds."""
+
+    client_burst: int = Field(default=10, ge=1)
+    client_seconds_each: float = Field(default=6, gt=0)
+    address_burst: int = Field(default=100, ge=1)
+    address_seconds_each: float = Field(default=0.5, gt=0)
+
+
 class Log(_Model):
     """JSON lines on standard error."""
 
@@ -147,6 +156,7 @@ class Config(_Model):
     lifetimes: Lifetimes = Lifetimes()
     external: ExternalIssuer | None = None
     connections: Connections = Connections()
+    throttling: Throttling = Throttling()
     log: Log = Log()
     drain_seconds: int = Field(default=10, ge=0)
 

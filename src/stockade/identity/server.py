@@ -70,7 +70,7 @@ def _services(config: Config, storage: Storage, seal: Seal) -> Services:
         lanes=lanes,
         keyring=keyring,
         feed=RevocationFeed(lanes, metrics),
-        throttle=Throttle(),
+        throttle=Throttle(config.throttling),
         metrics=metrics,
         external=_external(config, metrics),
     )
@@ -193,7 +193,10 @@ def _on_signals(
 
 
 def reload(services: Services, config_path: Path, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    """Take up scopes, audiences, lifetimes, external issuer and certificates. What is wrong changes nothing."""
+    """Take up scopes, audiences, lifetimes, throttling, external issuer and certificates. What is wrong changes nothing.
+
+    Addresses and connection limits need a restart, and so do the fields of `_FIXED`, which are refused.
+    """
     try:
         config = read_config(config_path)
         if fixed := [name for name in _FIXED if getattr(config, name) != getattr(services.config, name)]:
@@ -210,6 +213,7 @@ def reload(services: Services, config_path: Path, contexts: tuple[ssl.SSLContext
         return
     if config.external != services.config.external:
         services.external = _external(config, services.metrics)
+    services.throttle.limits = config.throttling
     services.config = config
     log("info", "reloaded")
 

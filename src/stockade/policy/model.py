@@ -208,6 +208,7 @@ class External(Model):
     """How tokens of an external issuer are checked."""
 
     jwks_uri: HttpsUrl | None = Field(default=None, description="by default what the issuer's metadata says")
+    ca: FilePath | None = Field(default=None, description="PEM file of the CAs to trust; the system's where not given")
     algorithms: Annotated[Items[Algorithm], Field(min_length=1)] = Field(
         default=("ES256", "EdDSA", "PS256", "RS256"), description="signature algorithms that are accepted, and no other"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -23,12 +23,16 @@ from stockade.spec.limits import (
     LimitError,
 )
 
-_NULLS = frozenset(["", "~", "null", "Null", "NULL"])
-_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGER = re.compile(r"[-+]?[0-9]+\Z")
-_OCTAL = re.compile(r"0o[0-7]+\Z")
-_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_NUMBER = re.compile(_INTEGER.pattern + r"|[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _SPECIAL = re.compile(r"([-+]?)\.(?:inf|Inf|INF)\Z")
 _NANS = frozenset([".nan", ".NaN", ".NAN"])
 _NUMBER_STARTS = frozenset("+-.0123456789")
@@ -75,19 +79,33 @@ class _Built:
     """What a scalar was written as: the key that it would be."""
 
 
-@dataclass(slots=True)
 class _Frame:
-    """A collection whose end has not been read."""
+    """A collection whose end has not been read. `wants_key`: a mapping whose next node is a key."""
 
-    container: Any
-    anchor: str | None
-    mark: Mark | None
-    size: int = 1
-    height: int = 1
-    key: str | None = None
-    key_place: tuple[int, int] = (1, 1)
-    merges: list[_Built] = field(default_factory=list)
-    merge_next: bool = False
+    __slots__ = (
+        "anchor",
+        "container",
+        "height",
+        "key",
+        "key_place",
+        "mark",
+        "merge_next",
+        "merges",
+        "size",
+        "wants_key",
+    )
+
+    def __init__(self, container: Any, anchor: str | None, mark: Mark | None) -> None:
+        self.container = container
+        self.anchor = anchor
+        self.mark = mark
+        self.size = 1
+        self.height = 1
+        self.wants_key = type(container) is dict
+        self.key = ""
+        self.key_place = (1, 1)
+        self.merge_next = False
+        self.merges: list[_Built] | None = None
 
 
 class _Tree:
@@ -100,11 +118,19 @@ class _Tree:
         self._root: _Built | None = None
         self._total = 0
         self._documents = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._open_mapping,
+            yaml.SequenceStartEvent: self._open_sequence,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._document,
+        }
 
     def build(self) -> tuple[Any, Mark | None]:
         try:
-            for event in yaml.parse(self._text, Loader=yaml.CSafeLoader):
-                self._take(event)
+            self._run()
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from None
         except yaml.YAMLError as error:
@@ -114,41 +140,32 @@ class _Tree:
             raise DescriptionError("the file is empty", location=where, hint="name the file that holds the description")
         return self._root.value, self._root.mark
 
-    def _take(self, event: Any) -> None:
-        kind = type(event)
-        if kind is yaml.ScalarEvent:
-            self._scalar(event)
-        elif kind is yaml.MappingStartEvent:
-            self._open(event, {}, "map")
-        elif kind is yaml.SequenceStartEvent:
-            self._open(event, [], "seq")
-        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-            self._close(event)
-        elif kind is yaml.AliasEvent:
-            self._alias(event)
-        elif kind is yaml.DocumentStartEvent:
-            self._documents += 1
-            if self._documents > 1:
-                self._refuse("a second YAML document", event, "keep one document in a file")
+    def _run(self) -> None:
+        loader = yaml.CSafeLoader(self._text)
+        try:
+            while (event := loader.get_event()) is not None:
+                handler = self._handlers.get(type(event))
+                if handler is not None:
+                    handler(event)
+        finally:
+            loader.dispose()
+
+    def _document(self, event: yaml.DocumentStartEvent) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self._refuse("a second YAML document", event, "keep one document in a file")
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
-        text = event.value
+        text, anchor = event.value, event.anchor
         frame = self._frames[-1] if self._frames else None
-        anchor = event.anchor
-        if (
-            frame is not None
-            and anchor is None
-            and type(frame.container) is dict
-            and frame.key is None
-            and not frame.merge_next
-        ):
+        if frame is not None and frame.wants_key and anchor is None:
             self._key(frame, text, event)
             return
         value = text if event.style and event.tag is None else self._resolve(text, event)
-        mark = self._mark(event)
-        built = _Built(value, mark, 1, 0, text)
+        built = _Built(value, self._mark(event), 1, 0, text)
         if anchor is not None:
-            self._define(anchor, built, event)
+            self._check_anchor(anchor, event)
+            self._anchors[anchor] = built
         self._attach(built, event)
 
     def _resolve(self, text: str, event: yaml.ScalarEvent) -> Any:
@@ -169,22 +186,18 @@ class _Tree:
 
     def _plain(self, text: str, event: yaml.ScalarEvent) -> Any:
         """YAML 1.2.2 §10.3.2, tag resolution of the core schema."""
-        if text in _NULLS:
-            return None
-        if text in _BOOLS:
-            return _BOOLS[text]
-        if text[0] not in _NUMBER_STARTS:
-            return text
-        return self._number(text, event)
+        if text in _WORDS:
+            return _WORDS[text]
+        return self._number(text, event) if text[0] in _NUMBER_STARTS else text
 
     def _number(self, text: str, event: yaml.ScalarEvent) -> Any:
-        base = next((b for p, b in ((_INTEGER, 10), (_OCTAL, 8), (_HEXADECIMAL, 16)) if p.match(text)), None)
-        if base is None and not _FLOAT.match(text):
+        if not _NUMBER.match(text):
             return self._special(text)
         if len(text) > MAX_NUMBER_CHARS:
             self._limit("number too long", event, "write it as a string")
-        if base is not None:
-            return int(text if base == 10 else text[2:], base)  # noqa: PLR2004
+        if _INTEGER.match(text):
+            # `0o17` and `0x1f` spell their base; `017` is decimal.
+            return int(text, 0 if text[1:2] in ("o", "x") else 10)
         value = float(text)
         if value in (float("inf"), float("-inf")):
             self._limit("number too large", event, "write it as a string")
@@ -196,12 +209,18 @@ class _Tree:
         match = _SPECIAL.match(text)
         return float(match.group(1) + "inf") if match else text
 
+    def _open_mapping(self, event: yaml.MappingStartEvent) -> None:
+        self._open(event, {}, "map")
+
+    def _open_sequence(self, event: yaml.SequenceStartEvent) -> None:
+        self._open(event, [], "seq")
+
     def _open(self, event: yaml.CollectionStartEvent, container: Any, tag: str) -> None:
-        if event.tag not in (None, "!", _TAG + tag):
+        if event.tag is not None and event.tag not in ("!", _TAG + tag):
             self._refuse(
                 f"the tag `{event.tag[:MAX_ANCHOR_CHARS]}`", event, "a description holds plain JSON values only"
             )
-        if self._expects_key():
+        if self._frames and self._frames[-1].wants_key:
             self._refuse("a mapping key that is not text", event, "use text as the key")
         if len(self._frames) >= MAX_DEPTH:
             self._limit(f"nested deeper than {MAX_DEPTH} levels", event, "flatten it with `$ref`")
@@ -212,7 +231,7 @@ class _Tree:
 
     def _close(self, event: yaml.Event) -> None:
         frame = self._frames.pop()
-        for merged in frame.merges:
+        for merged in frame.merges or ():
             self._merge(frame, merged)
         built = _Built(frame.container, frame.mark, frame.size, frame.height)
         if frame.anchor is not None:
@@ -230,7 +249,7 @@ class _Tree:
             self._refuse(f"the alias `*{name}` inside its own anchor", event, "use `$ref` for recursion")
         if len(self._frames) + built.height > MAX_DEPTH:
             self._limit(f"nested deeper than {MAX_DEPTH} levels", event, "flatten it with `$ref`")
-        if self._expects_key():
+        if self._frames and self._frames[-1].wants_key:
             if built.text is None:
                 self._refuse("a mapping key that is not text", event, "use text as the key")
             self._key(self._frames[-1], built.text, event)
@@ -240,13 +259,8 @@ class _Tree:
             mark = Mark(mark.line, mark.column, built.mark.children)
         self._attach(_Built(built.value, mark, built.size, built.height, built.text), event)
 
-    def _expects_key(self) -> bool:
-        if not self._frames:
-            return False
-        frame = self._frames[-1]
-        return type(frame.container) is dict and frame.key is None and not frame.merge_next
-
     def _key(self, frame: _Frame, text: str, event: yaml.Event) -> None:
+        frame.wants_key = False
         if text == "<<" and type(event) is yaml.ScalarEvent and not event.style:
             frame.merge_next = True
             return
@@ -268,22 +282,24 @@ class _Tree:
             return
         frame = self._frames[-1]
         frame.size += built.size
-        frame.height = max(frame.height, built.height + 1)
-        if type(frame.container) is list:
+        if built.height >= frame.height:
+            frame.height = built.height + 1
+        if frame.wants_key:
+            # An anchored scalar; collections and aliases that are no text were refused before.
+            self._key(frame, built.text or "", event)
+        elif type(frame.container) is list:
             if frame.mark is not None and built.mark is not None:
                 frame.mark.children[str(len(frame.container))] = built.mark
             frame.container.append(built.value)
         elif frame.merge_next:
-            frame.merge_next = False
             self._check_merge(built, event)
-            frame.merges.append(built)
-        elif frame.key is not None:
+            frame.merges = [*(frame.merges or ()), built]
+            frame.merge_next, frame.wants_key = False, True
+        else:
             frame.container[frame.key] = built.value
             if frame.mark is not None and built.mark is not None:
                 frame.mark.children[frame.key] = Mark(*frame.key_place, built.mark.children)
-            frame.key = None
-        elif built.text is not None:
-            self._key(frame, built.text, event)
+            frame.wants_key = True
 
     def _check_merge(self, built: _Built, event: yaml.Event) -> None:
         sources = built.value if type(built.value) is list else [built.value]
@@ -300,10 +316,6 @@ class _Tree:
                 mark = merged.mark.children[str(index)] if is_list else merged.mark
                 for key, child in mark.children.items():
                     frame.mark.children.setdefault(key, child)
-
-    def _define(self, anchor: str, built: _Built, event: yaml.Event) -> None:
-        self._check_anchor(anchor, event)
-        self._anchors[anchor] = built
 
     def _check_anchor(self, anchor: str, event: yaml.Event) -> None:
         if len(anchor) > MAX_ANCHOR_CHARS:
@@ -325,6 +337,10 @@ class _Tree:
         mark = error.problem_mark or error.context_mark
         where = Location(self._file, mark.line + 1, mark.column + 1) if mark else Location(self._file, 1, 1)
         problem = error.problem or "syntax error"
+        if "nesting depth" in problem:
+            # libyaml's own bound, met first because its scanner reads ahead.
+            hint = "flatten it with `$ref`"
+            return LimitError(f"nested deeper than {MAX_DEPTH} levels", location=where, hint=hint)
         if self._text.startswith("\t") or self._tab_at(where):
             problem, hint = "a tab where YAML wants spaces", _SYNTAX_HINTS["\\t"]
         else:

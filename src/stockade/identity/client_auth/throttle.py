@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PAIR_BURST = 10
-PAIR_SECONDS_EACH = 6.0
-ADDRESS_BURST = 100
-ADDRESS_SECONDS_EACH = 0.5
+    from stockade.identity.config import Throttling
+
 TRUST_SECONDS = 3_600.0
 MAX_TRACKED = 20_000
 
@@ -36,7 +34,8 @@ class _Bucket:
 class Throttle:
     """Counts failures by address and client. Memory is bounded; the longest untouched is forgotten first."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: Throttling, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits
         self._clock = clock
         self._pairs: OrderedDict[bytes, _Bucket] = OrderedDict()
         self._addresses: OrderedDict[bytes, _Bucket] = OrderedDict()
@@ -48,6 +47,7 @@ class Throttle:
             address,
             _bucket(self._pairs, f"{network}\x00{client_id}"),
             _bucket(self._addresses, network),
+            self.limits,
             self._clock,
         )
 
@@ -59,22 +59,23 @@ class Attempt:
     address: str
     _pair: _Bucket
     _address: _Bucket
+    _limits: Throttling
     _clock: Callable[[], float]
 
     def refused_for(self) -> float | None:
         """Seconds to wait before the next try; None when it may go on."""
-        now = self._clock()
-        waits = [_wait(self._pair, now, PAIR_BURST, PAIR_SECONDS_EACH)]
+        now, limits = self._clock(), self._limits
+        waits = [_wait(self._pair, now, limits.client_burst, limits.client_seconds_each)]
         if self._pair.trusted_until <= now:
-            waits.append(_wait(self._address, now, ADDRESS_BURST, ADDRESS_SECONDS_EACH))
+            waits.append(_wait(self._address, now, limits.address_burst, limits.address_seconds_each))
         longest = max(waits)
         return longest if longest > 0 else None
 
     def failed(self) -> None:
         """Take one from both buckets."""
         now = self._clock()
-        self._pair.free_at = max(self._pair.free_at, now) + PAIR_SECONDS_EACH
-        self._address.free_at = max(self._address.free_at, now) + ADDRESS_SECONDS_EACH
+        self._pair.free_at = max(self._pair.free_at, now) + self._limits.client_seconds_each
+        self._address.free_at = max(self._address.free_at, now) + self._limits.address_seconds_each
 
     def succeeded(self) -> None:
         """Fill the pair's bucket, and let it pass the address's for a while."""
