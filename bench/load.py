@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from api import ANSWER, BODY, GET_TARGET, POST_TARGET
-from processes import cpu_seconds, memory_kb
+from bench.api import ANSWER, BODY, GET_TARGET, POST_TARGET
+from bench.processes import cpu_seconds, memory_kb
 
 if TYPE_CHECKING:
-    from peers import Endpoint
+    from bench.peers import Endpoint
 
 HERE = Path(__file__).parent
 CONNECTIONS = 32

@@ -12,8 +12,8 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from api import ANSWER
-from processes import Running, family, free_port
+from bench.api import ANSWER
+from bench.processes import Running, family, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Where the gateway's time goes: sample a process for some seconds while it is under load, and print the top of the list.
 #
-#   python bench/run.py --only rps --rounds 20 &     # load
+#   python -m bench --only rps --rounds 20 &     # load
 #   bench/profile.sh "$(pgrep -of 'stockade.*gateway')" 10
 #
 # Needs perf, and a build with symbols (CARGO_PROFILE_RELEASE_DEBUG=line-tables-only). The samples stay in bench/.work.

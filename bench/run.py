@@ -4,8 +4,8 @@ Every peer runs all the time and is loaded in turn (A B C A B C …), so that a 
 count. Writes bench/results.json (and everything else that was seen to bench/.work/details.json) and prints a table.
 
     bench/setup.sh                      once: installs the peers
-    python bench/run.py                 everything, about 12 minutes
-    python bench/run.py --rounds 1 --seconds 1 --only rps
+    python -m bench                     everything, about 12 minutes
+    python -m bench --rounds 1 --seconds 1 --only rps
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from api import GET_TARGET, description
-from load import InvalidError, Rate, ask, check, handshakes, kb_per_idle_connection, latency, throughput
-from peers import Endpoint, Envoy, Nginx, Peer, Upstream, make_certificate
-from processes import memory_kb
-from stockade_peer import NotMeasuredError, Started, Stockade
+from bench.api import GET_TARGET, description
+from bench.load import InvalidError, Rate, ask, check, handshakes, kb_per_idle_connection, latency, throughput
+from bench.peers import Endpoint, Envoy, Nginx, Peer, Upstream, make_certificate
+from bench.processes import memory_kb
+from bench.stockade_peer import NotMeasuredError, Started, Stockade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +62,12 @@ class Bench:
     results: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, peer: str, endpoints: list[Endpoint], pids: list[int], version: str) -> None:
-        """Take a started peer in."""
+    def add(self, peer: str, endpoints: list[Endpoint], pids: Callable[[], list[int]], version: str) -> None:
+        """Take a started peer in. Its processes are looked up when it serves: before, it may have no workers."""
         for endpoint in endpoints:
             check(endpoint)
             self.endpoints[endpoint.name] = endpoint
-            self.pids[endpoint.name] = pids
+        self.pids |= dict.fromkeys((endpoint.name for endpoint in endpoints), pids())
         self.versions[peer] = version
 
 
@@ -85,7 +85,7 @@ def main() -> int:
     try:
         bench.upstream_port = upstream.start(WORK)
         for peer in peers:
-            bench.add(peer.name, peer.start(WORK, bench.upstream_port), peer.pids(), peer.version())
+            bench.add(peer.name, peer.start(WORK, bench.upstream_port), peer.pids, peer.version())
         _check_peers(bench)
         _start_stockade(bench, stockade)
         for part in options.only:
@@ -100,7 +100,8 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=shape)
     parser.add_argument("--rounds", type=int, default=5, help="times that everyone's turn comes (default 5)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one turn (default 4)")
     parser.add_argument("--connections", type=int, default=5000, help="idle TLS connections (default 5000)")
@@ -125,7 +126,7 @@ def _start_stockade(bench: Bench, stockade: Stockade) -> None:
     for endpoint in started.endpoints:
         if endpoint.protocol == "http1" and ask(endpoint, "GET", GET_TARGET)[0] != 401:
             raise InvalidError(f"{endpoint.name} serves without a token")
-    bench.add("stockade", list(started.endpoints), list(started.gateway), stockade.version())
+    bench.add("stockade", list(started.endpoints), lambda: list(started.gateway), stockade.version())
     bench.stockade = started
     time.sleep(2)
     bench.results["ready_seconds"] = round(started.ready_seconds, 2)
@@ -334,7 +335,3 @@ def table(results: dict[str, Any], details: dict[str, Any]) -> str:
         rate = details["latency"]["requests_per_second"]
         lines.append(f"{f'latency added at {rate}/s, ms':<34}{json.dumps(details['latency']['added_ms'])}")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

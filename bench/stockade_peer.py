@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peers import Endpoint
+    from bench.peers import Endpoint
 
 
 class NotMeasuredError(Exception):

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema_rs
 import pytest
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-BENCH = Path(__file__).parents[3] / "bench"
-
-
-@pytest.fixture(scope="module")
-def api() -> ModuleType:
-    sys.path.insert(0, str(BENCH))
-    try:
-        import api  # type: ignore[import-not-found]  # lives in bench/, which is no package
-    finally:
-        sys.path.remove(str(BENCH))
-    return api  # type: ignore[no-any-return]
+from bench import api
 
 
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for item in document["paths"].values() for operation in item.values()]
 
 
-def test_body_and_answer_have_the_promised_sizes(api: ModuleType) -> None:
+def test_body_and_answer_have_the_promised_sizes() -> None:
     assert (len(api.BODY), len(api.ANSWER)) == (249, 200)
 
 
 @pytest.mark.parametrize("count", [2, 10, 1000])
-def test_description_has_exactly_the_operations_asked_for(api: ModuleType, count: int) -> None:
+def test_description_has_exactly_the_operations_asked_for(count: int) -> None:
     found = operations(api.description(count))
     assert len(found) == count
     assert len({operation["operationId"] for operation in found}) == count
 
 
-def test_body_and_answer_hold_to_the_description(api: ModuleType) -> None:
+def test_body_and_answer_hold_to_the_description() -> None:
     components = api.description(10)["components"]
     for schema, document in (("NewOrder", api.BODY), ("Order", api.ANSWER)):
         root = {"$ref": f"#/components/schemas/{schema}", "components": components}
@@ -49,7 +33,7 @@ def test_body_and_answer_hold_to_the_description(api: ModuleType) -> None:
         assert not jsonschema_rs.is_valid(root, {**json.loads(document), "more": 1})
 
 
-def test_called_operations_are_the_same_in_every_size(api: ModuleType) -> None:
+def test_called_operations_are_the_same_in_every_size() -> None:
     small, large = api.description(10)["paths"], api.description(1000)["paths"]
     for path in ("/v1/orders", "/v1/orders/{orderId}"):
         assert small[path] == large[path]
