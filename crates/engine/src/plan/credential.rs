@@ -13,8 +13,8 @@ use crate::request::Headers;
 const OWN_LENGTH: usize = 7 + 43 + 6;
 const CHECKSUM_LENGTH: usize = 6;
 const OWN_PREFIX: &str = "stk_";
-pub(super) const ACCESS_TOKEN_PREFIX: &str = "stk_at_";
-pub(super) const API_KEY_PREFIX: &str = "stk_ak_";
+pub(crate) const ACCESS_TOKEN_PREFIX: &str = "stk_at_";
+pub(crate) const API_KEY_PREFIX: &str = "stk_ak_";
 
 /// What `Authorization` holds.
 pub(super) enum Bearer<'h> {

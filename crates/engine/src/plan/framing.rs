@@ -61,6 +61,8 @@ pub(super) struct Framing {
     /// `GUARDED` and the headers that carry API keys.
     guarded: HashSet<Box<str>, RandomState>,
     pub max_target_bytes: usize,
+    /// A host that is accepted, for the self-check.
+    pub sample_host: String,
 }
 
 impl Framing {
@@ -69,6 +71,7 @@ impl Framing {
             hosts: hosts.iter().map(|host| host.trim_end_matches('.').to_ascii_lowercase().into()).collect(),
             guarded: GUARDED.iter().map(|name| Box::from(*name)).chain(key_headers.map(Into::into)).collect(),
             max_target_bytes,
+            sample_host: hosts.first().cloned().unwrap_or_else(|| "localhost".to_owned()),
         }
     }
 

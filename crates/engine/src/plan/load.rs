@@ -194,7 +194,7 @@ impl Builder<'_> {
                 Err(problem) => return Err(refuse(format!("path `{text}`: {problem}"))),
             }
         }
-        let security = Security::new(raw.security, declared.query.iter().any(|name| name == "access_token"));
+        let security = Security::new(&raw.security, declared.query.iter().any(|name| name == "access_token"));
         let cors_headers = cors_headers(&security, &declared, raw.body.is_some());
         let strip_headers = strip_headers(&self.keys.headers, &security, &declared);
         let strip_query = strip(&self.keys.query, security.keys(KeyPlace::Query), &declared.query);
@@ -214,6 +214,7 @@ impl Builder<'_> {
             strip_cookies,
             cors_headers,
             security,
+            declared_security: raw.security,
             pointer: raw.pointer,
             deny: raw.deny,
             modes: raw.modes,

@@ -12,6 +12,7 @@ mod requests;
 mod responses;
 mod routing;
 mod security;
+mod shapes;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,7 +27,8 @@ use self::requests::{Body, path_values};
 use self::responses::Responses;
 use self::routing::{Captures, Found, Leaf, Router, Template};
 use self::security::{Scene, Security};
-use crate::bundle::{Deny, Modes};
+pub(crate) use self::shapes::Shape;
+use crate::bundle::{Deny, Modes, PayloadRequirement};
 use crate::decision::{Denial, Layer, Mode, Outcome, Reason};
 use crate::limits::Quota;
 use crate::request::{RequestHead, ResponseHead};
@@ -66,6 +68,8 @@ struct Operation {
     modes: Modes,
     templates: Vec<Template>,
     security: Security,
+    /// As the bundle has it, for the self-check.
+    declared_security: Vec<Vec<PayloadRequirement>>,
     parameters: Vec<ParameterSpec>,
     unknown_query_denied: bool,
     body: Option<Body>,
@@ -323,11 +327,10 @@ fn pick_method(leaf: &Leaf, method: &str) -> Option<(usize, usize)> {
     leaf.method(method).or_else(|| if method == "HEAD" { leaf.method("GET") } else { None })
 }
 
-/// Whether each `;` stands in the value of a variable of style `matrix` (RFC 6570 §3.2.7).
+/// Whether no `;` stands in the value of a variable, unless of style `matrix` (RFC 6570 §3.2.7).
 fn only_matrix_semicolons(path: &str, template: &Template, captures: &Captures) -> bool {
-    memchr::memchr_iter(b';', path.as_bytes()).all(|at| {
-        let mut values = captures.iter().zip(&template.matrix);
-        values.any(|(&(start, end), &matrix)| matrix && (start..end).contains(&at))
+    captures.iter().zip(&template.matrix).all(|(&(start, end), &matrix)| {
+        matrix || memchr::memchr(b';', path.get(start..end).unwrap_or_default().as_bytes()).is_none()
     })
 }
 

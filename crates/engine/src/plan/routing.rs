@@ -121,6 +121,9 @@ impl Segment {
             return Err("a `}` is not opened".to_owned());
         }
         literals.push(rest.to_owned());
+        if piece.contains(|c: char| c == '\\' || c.is_control()) {
+            return Err("the path holds a backslash or a control character".to_owned());
+        }
         Ok(Segment { literals })
     }
 

@@ -48,7 +48,7 @@ enum Held<'h> {
 type AllHeld<'h> = SmallVec<[Held<'h>; 2]>;
 
 impl Security {
-    pub fn new(alternatives: Vec<Vec<PayloadRequirement>>, declares_access_token: bool) -> Security {
+    pub fn new(alternatives: &[Vec<PayloadRequirement>], declares_access_token: bool) -> Security {
         let public = alternatives.is_empty() || alternatives.iter().any(Vec::is_empty);
         let mut security = Security { slots: Vec::new(), alternatives: Vec::new(), public, declares_access_token };
         for requirements in alternatives {
@@ -56,11 +56,12 @@ impl Security {
             for requirement in requirements {
                 match requirement {
                     PayloadRequirement::Token { scopes, .. } => {
-                        alternative.needs.push((security.slot(Slot::Bearer), scopes));
+                        alternative.needs.push((security.slot(Slot::Bearer), scopes.clone()));
                     }
                     PayloadRequirement::ApiKey { place, name, scopes, .. } => {
-                        let name = if place == KeyPlace::Header { name.to_ascii_lowercase() } else { name };
-                        alternative.needs.push((security.slot(Slot::Key { place, name }), scopes));
+                        let name = if *place == KeyPlace::Header { name.to_ascii_lowercase() } else { name.clone() };
+                        let slot = security.slot(Slot::Key { place: *place, name });
+                        alternative.needs.push((slot, scopes.clone()));
                     }
                     PayloadRequirement::MutualTls { .. } => alternative.certificate = true,
                 }

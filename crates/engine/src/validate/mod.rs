@@ -1,72 +1,103 @@
-//! Stub until the real validators are merged: the interface that the plan is written against.
+//! Is this message what the description says? Parameters and bodies, from bytes to JSON values to schemas.
+//!
+//! ```text
+//! query, path, headers, cookies ─▶ parameters ─▶ decode ─┐
+//! application/json ─────────────▶ json ──────────────────┤
+//! urlencoded form ──────────────▶ form ───────▶ decode ──┼─▶ schema ─▶ (explain) ─▶ Refusal
+//! multipart/form-data ──────────▶ multipart ─▶ decode ───┤
+//! text ─────────────────────────▶ content ────▶ decode ──┘
+//! ```
+//!
+//! Every parser takes a whole slice, is bounded by `Sizes` before it allocates, and answers a `Refusal` for whatever
+//! it does not understand. Decisions depend on nothing but the bytes, the specification and the sizes.
+
+mod content;
+mod decode;
+mod explain;
+mod form;
+mod formats;
+mod json;
+mod media_type;
+mod multipart;
+mod parameters;
+mod percent;
+mod schema;
+mod style;
+#[doc(hidden)]
+pub mod testing;
+mod view;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
 
 use crate::decision::Reason;
-use crate::request::Headers;
+
+pub(crate) use content::{Content, ContentKind, ContentSpec, choose_content, validate_content};
+pub(crate) use decode::Decode;
+pub(crate) use json::parse_json;
+pub(crate) use parameters::{Ignored, Parameter, ParameterSpec, validate_parameters};
+pub use schema::check_schemas;
+pub(crate) use schema::{SchemaId, Schemas};
 
 /// A schema that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaProblem {
+    /// Its key, or empty where the schemas as a whole are at fault.
     pub schema: String,
     pub message: String,
 }
 
-/// Every key of `schemas` that cannot be built in `dialect`.
-pub fn check_schemas(_dialect: &str, _schemas: &Value) -> Vec<SchemaProblem> {
-    todo!()
-}
-
-/// All validators of a bundle.
-pub(crate) struct Schemas;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SchemaId(#[allow(dead_code)] usize);
-
-#[allow(dead_code)]
-impl Schemas {
-    pub(crate) fn build(
-        _dialect: &str,
-        _schemas: Map<String, Value>,
-        _wanted: &[&str],
-    ) -> Result<Schemas, SchemaProblem> {
-        Ok(Schemas)
+impl SchemaProblem {
+    fn new(schema: impl Into<String>, message: impl Into<String>) -> SchemaProblem {
+        SchemaProblem { schema: schema.into(), message: message.into() }
     }
-
-    pub(crate) fn id(&self, _key: &str) -> Option<SchemaId> {
-        Some(SchemaId(0))
-    }
-
-    pub(crate) fn check(&self, _id: SchemaId, _instance: &Value) -> Result<(), Violation> {
-        Ok(())
-    }
-}
-
-/// Where an instance breaks a schema. `evidence` carries no value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub instance: String,
-    pub schema_key: String,
-    pub schema_path: String,
-    pub keyword: String,
-    pub evidence: String,
 }
 
 /// The bundle's `sizes` that concern parsing.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code)]
 pub(crate) struct Sizes {
+    /// Levels of arrays and objects; 127 at most.
     pub max_json_depth: usize,
+    /// Values in a text, and fields of a form.
     pub max_json_nodes: usize,
     pub max_json_string_bytes: usize,
     pub max_number_chars: usize,
+    /// Parameters in a query, and cookies.
     pub max_parameters: usize,
     pub max_multipart_parts: usize,
 }
 
+/// Where an instance breaks a schema. Nothing in it comes from the client but positions, types and lengths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// JSON pointer into the instance; names that no schema declares are replaced by their length.
+    pub instance: String,
+    /// The schema that the failing keyword stands in …
+    pub schema_key: String,
+    /// … and the JSON pointer to the keyword inside it.
+    pub schema_path: String,
+    /// Empty where the check ran out of steps.
+    pub keyword: String,
+    pub evidence: String,
+}
+
+impl Violation {
+    fn too_complex(key: &str, evidence: &str) -> Violation {
+        Violation {
+            instance: String::new(),
+            schema_key: key.to_owned(),
+            schema_path: String::new(),
+            keyword: String::new(),
+            evidence: evidence.to_owned(),
+        }
+    }
+
+    /// Whether nothing is known to be wrong but that the check took too many steps.
+    fn is_exhaustion(&self) -> bool {
+        self.keyword.is_empty()
+    }
+}
+
+/// Why a message is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub reason: Reason,
@@ -76,155 +107,25 @@ pub(crate) struct Refusal {
     pub evidence: Cow<'static, str>,
 }
 
-/// The bundle's `decode` tree.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-pub(crate) struct Decode {
-    pub types: Vec<String>,
-    #[serde(default)]
-    pub items: Option<Box<Decode>>,
-    #[serde(default)]
-    pub properties: BTreeMap<String, Decode>,
-    #[serde(default)]
-    pub additional: Option<Box<Decode>>,
-}
-
-/// The bundle's `encoding` of one property.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-pub(crate) struct Encoding {
-    pub content_type: Option<String>,
-    pub style: String,
-    pub explode: bool,
-    pub allow_reserved: bool,
-}
-
-/// The bundle's `parameters[]`, as read.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-pub(crate) struct Parameter {
-    pub name: String,
-    #[serde(rename = "in")]
-    pub place: String,
-    pub required: bool,
-    pub style: String,
-    pub explode: bool,
-    pub allow_reserved: bool,
-    pub allow_empty_value: bool,
-    pub content: Option<String>,
-    pub schema: Option<String>,
-    pub decode: Option<Decode>,
-    pub pointer: String,
-}
-
-/// The bundle's `content[]`, as read.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)]
-pub(crate) struct Content {
-    pub media_type: String,
-    pub kind: ContentKind,
-    pub schema: Option<String>,
-    pub decode: Option<Decode>,
-    pub encoding: BTreeMap<String, Encoding>,
-    pub pointer: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ContentKind {
-    Json,
-    Form,
-    Multipart,
-    Text,
-    Binary,
-}
-
-/// A parameter with its validator resolved.
-#[allow(dead_code)]
-pub(crate) struct ParameterSpec {
-    raw: Parameter,
-}
-
-impl ParameterSpec {
-    /// Resolves the schema key; the message names what is wrong.
-    pub(crate) fn build(raw: Parameter, _schemas: &Schemas) -> Result<ParameterSpec, String> {
-        Ok(ParameterSpec { raw })
-    }
-}
-
-/// One media type of a body with its validator resolved.
-pub(crate) struct ContentSpec {
-    raw: Content,
-}
-
-#[allow(dead_code)]
-impl ContentSpec {
-    pub(crate) fn build(raw: Content, _schemas: &Schemas) -> Result<ContentSpec, String> {
-        Ok(ContentSpec { raw })
+impl Refusal {
+    fn new(reason: Reason, evidence: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { reason, pointer: None, violation: None, evidence: evidence.into() }
     }
 
-    pub(crate) fn has_schema(&self) -> bool {
-        self.raw.schema.is_some()
+    /// A schema's refusal.
+    fn invalid(reason: Reason, violation: Violation) -> Refusal {
+        let evidence = violation.evidence.clone().into();
+        Refusal { reason, pointer: None, violation: Some(violation), evidence }
     }
 
-    pub(crate) fn kind(&self) -> ContentKind {
-        self.raw.kind
+    fn at(mut self, pointer: &str) -> Refusal {
+        self.pointer.get_or_insert_with(|| pointer.to_owned());
+        self
     }
 
-    pub(crate) fn pointer(&self) -> &str {
-        &self.raw.pointer
+    /// The same refusal with `label` before its evidence.
+    fn about(mut self, label: &str) -> Refusal {
+        self.evidence = format!("{label}: {}", self.evidence).into();
+        self
     }
-}
-
-/// Which parameters carry credentials: they are neither validated nor unknown. Header names in lower case.
-#[derive(Clone, Copy)]
-#[allow(dead_code)]
-pub(crate) struct Ignored<'a> {
-    pub query: &'a [&'a str],
-    pub cookies: &'a [&'a str],
-}
-
-/// Validates all parameters of one operation. `path_values` are canonical and still percent-encoded.
-#[allow(dead_code, clippy::too_many_arguments)]
-pub(crate) fn validate_parameters(
-    _params: &[ParameterSpec],
-    _unknown_query_denied: bool,
-    _path_values: &[(&str, &str)],
-    _query: Option<&str>,
-    _headers: &dyn Headers,
-    _schemas: &Schemas,
-    _sizes: &Sizes,
-    _ignored: Ignored<'_>,
-) -> Result<(), Refusal> {
-    Ok(())
-}
-
-/// The most specific declared media type that covers `content_type`.
-#[allow(dead_code)]
-pub(crate) fn choose_content<'a>(
-    contents: &'a [ContentSpec],
-    _content_type: Option<&[u8]>,
-) -> Result<&'a ContentSpec, Refusal> {
-    contents.first().ok_or_else(|| Refusal {
-        reason: Reason::MediaTypeUnsupported,
-        pointer: None,
-        violation: None,
-        evidence: Cow::Borrowed("no media type is declared"),
-    })
-}
-
-/// Validates one whole body against the content that `choose_content` chose.
-#[allow(dead_code)]
-pub(crate) fn validate_content(
-    _content: &ContentSpec,
-    _content_type: Option<&[u8]>,
-    _body: &[u8],
-    _schemas: &Schemas,
-    _sizes: &Sizes,
-) -> Result<(), Refusal> {
-    Ok(())
 }
