@@ -27,7 +27,8 @@ const SHARDS: usize = 16;
 /// How long to leave the listening socket alone when the process is out of descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// What a connection beyond the limits gets in clear text: one write, no allocation.
-const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const SHED: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// How many connections there are, in all and for each address.
 pub struct Places {

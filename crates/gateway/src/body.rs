@@ -283,7 +283,9 @@ impl Body for OutBody {
                 _ => None,
             },
             Kind::Stream { first, .. } if !first.is_empty() => Some(Ok(Frame::data(std::mem::take(first)))),
-            Kind::Stream { rest, .. } => ready!(Pin::new(&mut **rest).poll_frame(context)).map(|f| f.map_err(Into::into)),
+            Kind::Stream { rest, .. } => {
+                ready!(Pin::new(&mut **rest).poll_frame(context)).map(|f| f.map_err(Into::into))
+            }
         };
         if let (Some(stall), Some(Ok(_))) = (&this.stall, &frame) {
             // From here on the client is waited for, until hyper asks for more.

@@ -1,6 +1,8 @@
 //! A bundle on its way into force: read, verified, built, attacked. Nothing here touches what serves.
 
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -25,6 +27,30 @@ pub struct Force {
     pub self_check_milliseconds: u64,
 }
 
+/// One thread's hold on the bundle in force: cloned for each request without touching the counter that threads share.
+#[derive(Clone)]
+pub struct Held(Rc<Inner>);
+
+struct Inner(Arc<Force>);
+
+impl Held {
+    pub fn new(force: Arc<Force>) -> Held {
+        Held(Rc::new(Inner(force)))
+    }
+
+    pub fn is(&self, force: &Arc<Force>) -> bool {
+        Arc::ptr_eq(&self.0.0, force)
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Force;
+
+    fn deref(&self) -> &Force {
+        &self.0.0
+    }
+}
+
 /// Why a bundle does not come into force. Messages are for the operator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,7 +72,8 @@ pub fn read(path: &Path, config: &Config, metrics: &Metrics) -> Result<Force, Lo
         return Err(LoadError::TooLarge);
     }
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BUNDLE_BYTES), &mut bytes).map_err(LoadError::Read)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BUNDLE_BYTES), &mut bytes)
+        .map_err(LoadError::Read)?;
     // A panic in the engine is a refused bundle.
     std::panic::catch_unwind(|| build(&bytes, config, metrics))
         .unwrap_or_else(|_| Err(LoadError::Refused("the engine failed on this bundle".to_owned())))

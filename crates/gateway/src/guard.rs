@@ -264,7 +264,6 @@ impl Guard {
     }
 }
 
-
 struct Judged {
     body: Body,
     upgrade: bool,

@@ -235,14 +235,37 @@ fn is_ours_to_say(name: &str) -> bool {
             || name == "client-cert"
             || name == "client-cert-chain";
     };
-    ["user", "forwarded", "authenticated", "client-cert", "ssl-client", "remote-", "auth-request-", "stockade-", "envoy-", "original-"]
-        .iter()
-        .any(|prefix| rest.starts_with(prefix))
+    [
+        "user",
+        "forwarded",
+        "authenticated",
+        "client-cert",
+        "ssl-client",
+        "remote-",
+        "auth-request-",
+        "stockade-",
+        "envoy-",
+        "original-",
+    ]
+    .iter()
+    .any(|prefix| rest.starts_with(prefix))
         || matches!(
             rest,
-            "real-ip" | "client-ip" | "cluster-client-ip" | "credential-identifier" | "consumer-id" | "consumer-username"
-                | "goog-authenticated-user-email" | "goog-authenticated-user-id" | "rewrite-url" | "http-method-override"
-                | "http-method" | "method-override" | "anonymous-consumer" | "identity" | "principal"
+            "real-ip"
+                | "client-ip"
+                | "cluster-client-ip"
+                | "credential-identifier"
+                | "consumer-id"
+                | "consumer-username"
+                | "goog-authenticated-user-email"
+                | "goog-authenticated-user-id"
+                | "rewrite-url"
+                | "http-method-override"
+                | "http-method"
+                | "method-override"
+                | "anonymous-consumer"
+                | "identity"
+                | "principal"
         )
 }
 
@@ -250,13 +273,20 @@ fn is_ours_to_say(name: &str) -> bool {
 fn tells_too_much(name: &str) -> bool {
     matches!(
         name,
-        "server" | "x-powered-by" | "x-aspnet-version" | "x-aspnetmvc-version" | "x-runtime" | "x-generator" | "alt-svc"
+        "server"
+            | "x-powered-by"
+            | "x-aspnet-version"
+            | "x-aspnetmvc-version"
+            | "x-runtime"
+            | "x-generator"
+            | "alt-svc"
     )
 }
 
 /// The upgrade protocols that a request asks for, if it does (RFC 9110 §7.8). The guard sees the same requests as such.
 pub fn asks_upgrade(parts: &Parts) -> Option<HeaderValue> {
-    let named = parts.headers.get_all(header::CONNECTION).iter().any(|value| crate::guard::lists(value.as_bytes(), b"upgrade"));
+    let named =
+        parts.headers.get_all(header::CONNECTION).iter().any(|value| crate::guard::lists(value.as_bytes(), b"upgrade"));
     (parts.version == Version::HTTP_11 && named).then(|| parts.headers.get(header::UPGRADE).cloned()).flatten()
 }
 
@@ -376,7 +406,8 @@ mod tests {
 
     #[test]
     fn nominated_and_hop_by_hop_fields_stay_at_their_hop() {
-        let mut headers = map(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers"), ("upgrade", "h2c")]);
+        let mut headers =
+            map(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers"), ("upgrade", "h2c")]);
         to_upstream(&mut headers, &forwarding(false), &[]);
         assert!(["connection", "x-secret", "upgrade"].iter().all(|name| !headers.contains_key(*name)));
         assert_eq!(headers[header::TE], "trailers");

@@ -6,25 +6,46 @@
 //! ```
 //!
 //! One [`tokio::runtime::LocalRuntime`] a thread: nothing on the request path crosses threads, so per-thread parts may be
-//! `Rc` and tasks are started with [`tokio::task::spawn_local`].
+//! `Rc` and tasks are started with [`tokio::task::spawn_local`]. A connection may be handed to another thread before its first byte.
 
+mod accept;
 pub mod admin;
+mod body;
 pub mod config;
+mod connection;
+mod deadlines;
 pub mod events;
+mod force;
+mod frames;
+pub mod guard;
+mod head;
 pub mod identity;
+mod listen;
 pub mod metrics;
+mod problem;
+mod proxy;
+mod ratelimit;
+mod recorder;
+mod server;
+mod service;
 pub mod state;
+mod tls;
+mod trace;
+mod tunnel;
 pub mod upstream;
+mod wire;
+mod worker;
 
+use std::io::Write;
 use std::path::Path;
 
 /// Serves until it is told to stop. The result is the process's exit status (`docs/contracts.md` §4).
 pub fn run(config_path: &Path) -> i32 {
-    match config::Config::load(config_path) {
-        Ok(_) => 1,
-        Err(error) => {
-            eprintln!("stockade-gateway: error: {error}");
-            2
+    match server::run(config_path) {
+        Ok(()) => 0,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "stockade-gateway: error: {}", failure.message);
+            failure.status
         }
     }
 }

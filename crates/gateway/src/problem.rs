@@ -29,7 +29,8 @@ const fn text(slug: &'static str, title: &'static str, detail: &'static str) -> 
 }
 
 const BAD_REQUEST: Text = text("bad-request", "Bad request", "the request cannot be understood");
-const REQUEST_INVALID: Text = text("request-invalid", "Request invalid", "the request does not match the API's description");
+const REQUEST_INVALID: Text =
+    text("request-invalid", "Request invalid", "the request does not match the API's description");
 const TOO_LARGE: Text = text("too-large", "Too large", "the request exceeds a size limit");
 const INTERNAL: Text = text("internal", "Internal error", "the request could not be handled");
 
@@ -43,7 +44,13 @@ fn text_for(status: u16, layer: Layer) -> &'static Text {
         408 => &const { text("timeout", "Request timeout", "the request took too long to arrive") },
         413 | 414 | 431 => &TOO_LARGE,
         415 => {
-            &const { text("unsupported-media-type", "Unsupported media type", "the body's media type or coding is not accepted") }
+            &const {
+                text(
+                    "unsupported-media-type",
+                    "Unsupported media type",
+                    "the body's media type or coding is not accepted",
+                )
+            }
         }
         421 => &const { text("misdirected", "Misdirected request", "this server does not answer for that host") },
         429 => &const { text("too-many-requests", "Too many requests", "the rate limit is exceeded; try again later") },
@@ -51,7 +58,7 @@ fn text_for(status: u16, layer: Layer) -> &'static Text {
         502 => &const { text("bad-gateway", "Bad gateway", "the upstream's answer cannot be passed on") },
         503 => &const { text("unavailable", "Service unavailable", "the service cannot answer now; try again later") },
         504 => &const { text("gateway-timeout", "Gateway timeout", "the upstream did not answer in time") },
-        400..500 => &BAD_REQUEST,
+        400..=499 => &BAD_REQUEST,
         _ => &INTERNAL,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,8 @@ use http::Request;
 use stockade_engine::{Denial, Layer, Route};
 
 use crate::events::{Client, Event, EventId, Kind, Outcome};
-use crate::state::{Force, Shared};
+use crate::force::Held;
+use crate::state::Shared;
 use crate::trace;
 use crate::worker::Worker;
 
@@ -19,7 +19,7 @@ const MAX_PLAIN_SEGMENT_BYTES: usize = 32;
 
 pub struct Recorder {
     shared: Arc<Shared>,
-    force: Rc<Arc<Force>>,
+    force: Held,
     address: IpAddr,
     method: http::Method,
     path: http::Uri,
@@ -37,7 +37,7 @@ struct Operation {
 }
 
 impl Recorder {
-    pub fn new<B>(worker: &Worker, force: &Rc<Arc<Force>>, request: &Request<B>, address: IpAddr) -> Recorder {
+    pub fn new<B>(worker: &Worker, force: &Held, request: &Request<B>, address: IpAddr) -> Recorder {
         Recorder {
             shared: worker.shared.clone(),
             force: force.clone(),
@@ -67,7 +67,6 @@ impl Recorder {
 
     pub fn upstream_answered(&mut self, after: Duration) {
         self.upstream = Some(after);
-        self.shared.metrics.upstream_seconds.observe(after);
     }
 
     /// A layer in `observe` mode would have refused.
@@ -125,8 +124,7 @@ impl Recorder {
             Some(operation) => operation.path_template.clone().into(),
             None => mask(self.path.path()).into(),
         });
-        event.client =
-            Some(Client { address: Some(self.address), client_id: self.client_id.clone().map(Cow::Owned) });
+        event.client = Some(Client { address: Some(self.address), client_id: self.client_id.clone().map(Cow::Owned) });
         event.trace_id = self.trace_id.clone().map(Cow::Owned);
         event.bundle = self.force.sha256.get(..16).map(|digest| digest.to_owned().into());
         event.serial = Some(self.force.serial);

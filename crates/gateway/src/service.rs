@@ -8,37 +8,40 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 use stockade_engine::{
-    Answer, BodyPlan, Credentials, Denial, Identity, Layer, Lookup, Mode, Plan, Quota, Reason, RequestHead,
-    ResponseHead, ResponsePlan, Route,
+    Answer, BodyPlan, Credentials, Denial, Identity, Layer, Lookup, Mode, Outcome, Plan, Quota, Reason, RequestHead,
+    ResponseHead, ResponsePlan, Route, SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION,
 };
 
 use crate::body::{BodyFault, Budget, ClientBody, InFlight, OutBody};
 use crate::config::UpstreamProtocol;
 use crate::connection::{Peer, stream_watch};
 use crate::deadlines::{Pace, Upgrade};
+use crate::force::Held;
 use crate::guard::REFUSED_METHOD;
 use crate::head::{self, Fields, Forwarding};
 use crate::identity::Verified;
 use crate::ratelimit::Limits;
 use crate::recorder::Recorder;
-use crate::state::Force;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponseBody};
 use crate::worker::Worker;
 use crate::{problem, trace, tunnel};
 
 /// Until a shed client may try again.
 const OVERLOAD_RETRY_SECONDS: u64 = 1;
+/// How much of a body that nobody declared is read before it is refused.
+const MAX_UNDECLARED_BYTES: usize = 1_024;
 /// What of a request's head an answer is judged by.
 const JUDGED_BY: [HeaderName; 6] = [
     header::ACCEPT,
@@ -49,22 +52,24 @@ const JUDGED_BY: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// A refusal, with what its answer says beside the problem.
-struct Refused {
+/// A refusal, with what its answer says beside the problem. Boxed: it is the rare way out of every stage.
+struct Refused(Box<Refusal>);
+
+struct Refusal {
     denial: Denial,
-    headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl From<Denial> for Refused {
     fn from(denial: Denial) -> Refused {
-        Refused { denial, headers: SmallVec::new() }
+        Refused(Box::new(Refusal { denial, headers: Vec::new() }))
     }
 }
 
 impl Refused {
     fn with(mut self, name: HeaderName, value: &str) -> Refused {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.push((name, value));
+            self.0.headers.push((name, value));
         }
         self
     }
@@ -93,10 +98,8 @@ pub async fn serve(
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => exchange.refuse(refused),
-        Err(()) => {
-            worker.shared.metrics.panics.inc();
-            exchange.refuse(Denial::new(Layer::Internal, Reason::Panic, None, "a panic while the request was handled").into())
-        }
+        Err(()) => exchange
+            .refuse(Denial::new(Layer::Internal, Reason::Panic, None, "a panic while the request was handled").into()),
     };
     if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         pace.answer_upgrade(Upgrade::Refused);
@@ -118,7 +121,7 @@ struct Exchange {
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     pace: Arc<Pace>,
-    force: Rc<Arc<Force>>,
+    force: Held,
     limits: Limits,
     cors: Vec<(&'static str, String)>,
     record: Recorder,
@@ -146,14 +149,15 @@ impl Exchange {
             Decided::Answer(answer) => return Ok(self.answer(answer)),
             Decided::Forward(route, forward) => (route, forward),
         };
-        self.forward(&route, parts, &host, forward).await
+        self.forward(&route, parts, &host, *forward).await
     }
 
     /// What can be refused before anything is read of the head.
     fn admit(&self, parts: &Parts) -> Result<(), Refused> {
         if parts.method.as_str() == REFUSED_METHOD {
             let fault = self.pace.fault();
-            let (reason, evidence) = fault.map_or((Reason::BadRequest, "a reserved method"), |f| (f.reason, f.evidence));
+            let (reason, evidence) =
+                fault.map_or((Reason::BadRequest, "a reserved method"), |f| (f.reason, f.evidence));
             return Err(Denial::new(Layer::Framing, reason, None, evidence).into());
         }
         let shared = &self.worker.shared;
@@ -189,17 +193,14 @@ impl Exchange {
         within?;
         let identities = self.authenticate(&route, &head).await?;
         self.check_client(&route, &identities)?;
-        let body_plan = match route.validate_head(&head) {
-            Ok(plan) => plan,
-            Err(denial) => {
-                self.weigh(&route, denial)?;
-                BodyPlan::Stream { max_bytes: usize::MAX }
-            }
+        let body_plan = match route.mode(Layer::ValidateRequest) {
+            Mode::Off => route.unvalidated_body(),
+            _ => self.settle(&route, route.validate_head(&head), route.unvalidated_body())?,
         };
         let upgrade = self.judge_upgrade(&route, parts, upgrade)?;
         let (body, fault) = self.take_body(&route, &head, body, body_plan).await?;
         let token = identities.into_iter().next().map(|verified| verified.internal_token.clone());
-        Ok(Decided::Forward(route, Forward { body, fault, token, upgrade }))
+        Ok(Decided::Forward(route, Box::new(Forward { body, fault, token, upgrade })))
     }
 
     fn request_head<'a>(&self, parts: &'a Parts, host: &'a str, fields: &'a Fields<'a>) -> RequestHead<'a> {
@@ -215,48 +216,47 @@ impl Exchange {
     }
 
     /// Applies the mode of the layer that refuses: an error only where it enforces.
-    fn weigh(&mut self, route: &Route<'_>, denial: Denial) -> Result<(), Refused> {
-        match route.mode(denial.layer) {
-            Mode::Enforce => Err(denial.into()),
-            Mode::Observe => {
+    fn settle<T>(&mut self, route: &Route<'_>, found: Result<T, Denial>, fallback: T) -> Result<T, Refused> {
+        match route.settle(found, fallback) {
+            Outcome::Go(value) => Ok(value),
+            Outcome::Observed(value, denial) => {
                 self.record.observed(denial);
-                Ok(())
+                Ok(value)
             }
-            Mode::Off => Ok(()),
+            Outcome::Deny(denial) => Err(denial.into()),
         }
     }
 
     fn check_address(&mut self, plan: &Plan) -> Result<(), Refused> {
         let Some(quota) = plan.per_address() else { return Ok(()) };
         let key = address_key(self.record.address());
-        self.check("address", 0, &[&key], quota, Reason::AddressRate).map_err(|denial| self.rate_refused(denial))
+        self.check("address", SPACE_ADDRESS, &[&key], quota, Reason::AddressRate)
+            .map_err(|denial| self.rate_refused(denial))
     }
 
     /// After authentication: the client's own rate, and its rate at this operation.
     fn check_client(&mut self, route: &Route<'_>, identities: &[Arc<Verified>]) -> Result<(), Refused> {
-        let mode = route.mode(Layer::Limits);
-        if mode == Mode::Off || (route.per_client().is_none() && route.per_operation().is_none()) {
+        if route.mode(Layer::Limits) == Mode::Off {
             return Ok(());
         }
-        // Without an identity (a public operation) the address stands for the client.
+        // An anonymous caller is known by nothing but the address.
         let address = address_key(self.record.address());
-        let client: &[u8] = identities.first().map_or(&address, |verified| verified.identity.client_id.as_bytes());
-        let kind: &[u8] = if identities.is_empty() { b"address" } else { b"client" };
-        if let Some(quota) = route.per_client() {
-            let checked = self.check("client", 1, &[kind, client], quota, Reason::ClientRate);
-            self.weigh_limit(route, checked)?;
+        let identity = identities.first().map(|verified| verified.identity.client_id.as_bytes());
+        let (kind, client): (&[u8], &[u8]) = identity.map_or((b"address", &address), |id| (b"client", id));
+        if let (Some(quota), Some(_)) = (route.per_client(), identity) {
+            let checked = self.check("client", SPACE_CLIENT, &[client], quota, Reason::ClientRate);
+            self.settle_rate(route, checked)?;
         }
         if let Some(quota) = route.per_operation() {
-            let parts: &[&[u8]] = &[kind, client, route.operation_id().as_bytes()];
-            let checked = self.check("operation", 2, parts, quota, Reason::OperationRate);
-            self.weigh_limit(route, checked)?;
+            let parts = [kind, client, route.operation_id().as_bytes()];
+            let checked = self.check("operation", SPACE_OPERATION, &parts, quota, Reason::OperationRate);
+            self.settle_rate(route, checked)?;
         }
         Ok(())
     }
 
-    fn weigh_limit(&mut self, route: &Route<'_>, checked: Result<(), Denial>) -> Result<(), Refused> {
-        let Err(denial) = checked else { return Ok(()) };
-        self.weigh(route, denial).map_err(|refused| self.rate_refused(refused.denial))
+    fn settle_rate(&mut self, route: &Route<'_>, checked: Result<(), Denial>) -> Result<(), Refused> {
+        self.settle(route, checked, ()).map_err(|refused| self.rate_refused(refused.0.denial))
     }
 
     fn rate_refused(&self, denial: Denial) -> Refused {
@@ -282,39 +282,53 @@ impl Exchange {
     }
 
     /// Resolves what the request presents, and asks whether that is enough. The first identity stands for the client.
-    async fn authenticate(
-        &mut self,
-        route: &Route<'_>,
-        head: &RequestHead<'_>,
-    ) -> Result<SmallVec<[Arc<Verified>; 2]>, Refused> {
-        let mut verified: SmallVec<[Arc<Verified>; 2]> = SmallVec::new();
-        match route.credentials(head) {
-            Ok(Credentials::Public) => {}
-            Ok(Credentials::Present(credentials)) => {
-                for credential in &credentials {
-                    match self.resolve(credential).await {
-                        Ok(found) => verified.push(found),
-                        Err(refused) => self.weigh_credential(route, refused)?,
-                    }
-                }
-            }
-            Err(denial) => self.weigh_credential(route, denial.into())?,
-        }
+    async fn authenticate(&mut self, route: &Route<'_>, head: &RequestHead<'_>) -> Result<Identities, Refused> {
+        let verified = match route.mode(Layer::Authenticate) {
+            Mode::Off => Identities::new(),
+            _ => self.identify(route, head).await?,
+        };
         if let Some(first) = verified.first() {
             self.record.identified(&first.identity.client_id);
         }
         let identities: SmallVec<[&Identity; 2]> = verified.iter().map(|verified| &verified.identity).collect();
-        if let Err(denial) = route.authorize(head, &identities, now_seconds()) {
-            self.weigh_credential(route, denial.into())?;
+        let authorized = route.authorize(head, &identities, now_seconds());
+        drop(identities);
+        self.settle_challenged(route, authorized.map_err(Refused::from), ())?;
+        Ok(verified)
+    }
+
+    async fn identify(&mut self, route: &Route<'_>, head: &RequestHead<'_>) -> Result<Identities, Refused> {
+        let found = route.credentials(head).map_err(Refused::from);
+        let Credentials::Present(credentials) = self.settle_challenged(route, found, Credentials::Public)? else {
+            return Ok(Identities::new());
+        };
+        let mut verified = Identities::new();
+        for credential in &credentials {
+            match self.resolve(credential).await {
+                Ok(found) => verified.push(found),
+                Err(refused) if refused.0.denial.reason == Reason::TokenInvalid && route.allows_anonymous() => {
+                    return Ok(Identities::new());
+                }
+                Err(refused) => return self.settle_challenged(route, Err(refused), Identities::new()),
+            }
         }
         Ok(verified)
     }
 
-    fn weigh_credential(&mut self, route: &Route<'_>, refused: Refused) -> Result<(), Refused> {
-        let challenge = route.challenge(&refused.denial, &self.force.resource_metadata);
-        let headers = refused.headers;
-        self.weigh(route, refused.denial).map_err(|again| {
-            let refused = Refused { denial: again.denial, headers };
+    /// As [`Exchange::settle`]; a refusal says how to do better (RFC 6750 §3).
+    fn settle_challenged<T>(
+        &mut self,
+        route: &Route<'_>,
+        found: Result<T, Refused>,
+        fallback: T,
+    ) -> Result<T, Refused> {
+        let Refusal { denial, headers } = match found {
+            Ok(value) => return Ok(value),
+            Err(refused) => *refused.0,
+        };
+        let challenge = route.challenge(&denial, &self.force.resource_metadata);
+        self.settle(route, Err(denial), fallback).map_err(|mut refused| {
+            refused.0.headers = headers;
             match challenge {
                 Some(challenge) => refused.with(header::WWW_AUTHENTICATE, &challenge),
                 None => refused,
@@ -328,7 +342,7 @@ impl Exchange {
         let Some(credentials) = &self.worker.shared.credentials else {
             return Err(Refused::from(deny(unavailable, "no authorization server is configured")).retry_after(60));
         };
-        if let Some(verified) = credentials.cached(&credential.secret) {
+        if let Some(verified) = credentials.cached(credential.kind, &credential.secret) {
             return Ok(verified);
         }
         let resource = self.force.plan.audience();
@@ -369,20 +383,19 @@ impl Exchange {
         plan: BodyPlan,
     ) -> Result<(UpstreamBody, Fault), Refused> {
         let max_bytes = match plan {
-            BodyPlan::None => return Ok((UpstreamBody::Empty, Fault::default())),
+            BodyPlan::None => MAX_UNDECLARED_BYTES,
+            BodyPlan::Inspect { max_bytes } => max_bytes,
             BodyPlan::Stream { .. } if body.is_end_stream() => return Ok((UpstreamBody::Empty, Fault::default())),
             BodyPlan::Stream { max_bytes } => {
                 let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
                 let fault = body.fault();
-                return Ok((UpstreamBody::stream(body), fault));
+                return Ok((UpstreamBody::Stream(Box::pin(body.map_err(Into::into))), fault));
             }
-            BodyPlan::Inspect { max_bytes } => max_bytes,
         };
         let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
         let (bytes, budget) = body.collect().await.map_err(fault_refusal)?;
-        if let Err(denial) = route.validate_body(head, &bytes) {
-            self.weigh(route, denial)?;
-        }
+        let judged = route.validate_body(head, &bytes);
+        self.settle(route, judged, ())?;
         // From here on the bytes are the upstream connection's, which is bounded by itself.
         drop(budget);
         Ok((if bytes.is_empty() { UpstreamBody::Empty } else { UpstreamBody::Full(bytes) }, Fault::default()))
@@ -475,14 +488,14 @@ impl Exchange {
         let (parts, body) = response.into_parts();
         let fields = Fields(&parts.headers);
         let answer = ResponseHead { status: parts.status.as_u16(), headers: &fields };
-        let body = match route.judge_response(head, &answer) {
+        let plan = match route.mode(Layer::ValidateResponse) {
+            Mode::Off => ResponsePlan::Pass,
+            _ => route.judge_response(head, &answer),
+        };
+        let body = match plan {
             ResponsePlan::Pass => OutBody::stream(Bytes::new(), body),
-            ResponsePlan::Deny(denial) => {
-                self.weigh(route, denial)?;
-                OutBody::stream(Bytes::new(), body)
-            }
-            ResponsePlan::Sanitise(denial) => {
-                self.weigh(route, denial)?;
+            ResponsePlan::Deny(denial) | ResponsePlan::Sanitise(denial) => {
+                self.settle(route, Err(denial), ())?;
                 OutBody::stream(Bytes::new(), body)
             }
             ResponsePlan::Inspect { max_bytes } => self.inspect(route, &answer, body, max_bytes).await?,
@@ -508,9 +521,7 @@ impl Exchange {
             )),
             None => route.judge_response_body(answer, &bytes),
         };
-        if let Err(denial) = judged {
-            self.weigh(route, denial)?;
-        }
+        self.settle(route, judged, ())?;
         Ok(match rest {
             Some(rest) => OutBody::stream(bytes, rest),
             None => OutBody::full(bytes),
@@ -572,7 +583,7 @@ impl Exchange {
 
     /// The one place where a refusal becomes an answer.
     fn refuse(&mut self, refused: Refused) -> Response<OutBody> {
-        let Refused { denial, headers } = refused;
+        let Refusal { denial, headers } = *refused.0;
         let (status, layer) = (denial.status, denial.layer);
         let closes = layer == Layer::Framing && !self.peer.http2;
         let id = self.record.refused(denial);
@@ -595,8 +606,11 @@ impl Exchange {
 
 enum Decided<'p> {
     Answer(Answer),
-    Forward(Route<'p>, Forward),
+    Forward(Route<'p>, Box<Forward>),
 }
+
+/// Who the request's credentials stand for.
+type Identities = SmallVec<[Arc<Verified>; 2]>;
 
 /// Where a streamed body leaves the reason why it stopped.
 type Fault = Rc<std::cell::Cell<Option<BodyFault>>>;
@@ -624,9 +638,8 @@ async fn read_up_to(
     let mut first = Bytes::new();
     let mut whole: Vec<u8> = Vec::new();
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| {
-            Denial::new(Layer::Upstream, Reason::ProtocolError, None, "the upstream's body broke off")
-        })?;
+        let frame = frame
+            .map_err(|_| Denial::new(Layer::Upstream, Reason::ProtocolError, None, "the upstream's body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if budget.grow(data.len()).is_none() {
             return Err(Refused::overloaded(Layer::Limits, "too much is buffered"));

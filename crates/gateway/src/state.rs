@@ -110,6 +110,15 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Reads every certificate again; each takes effect for connections to come. What cannot be read stays as it was.
+    fn reload(&self) -> Result<(), String> {
+        if let (Some(current), Some(files)) = (&self.tls, &self.config.listen.tls) {
+            current.store(Arc::new(tls::server_config(files).map_err(|error| error.to_string())?));
+        }
+        self.upstream.reload().map_err(|error| error.to_string())?;
+        self.credentials.as_ref().map_or(Ok(()), |credentials| credentials.reload().map_err(|error| error.to_string()))
+    }
+
     fn offer(&self, path: &Path) -> Result<Loaded, String> {
         let _alone = self.offering.lock().unwrap_or_else(PoisonError::into_inner);
         let started = Instant::now();
@@ -120,6 +129,11 @@ impl Shared {
         }
         if force.serial == in_force.serial && force.sha256 != in_force.sha256 {
             return Err(format!("another bundle with serial {} is in force", force.serial));
+        }
+        if force.plan.audience() != in_force.plan.audience()
+            && let Some(credentials) = &self.credentials
+        {
+            credentials.forget();
         }
         let (serial, sha256) = (force.serial, force.sha256.clone());
         self.force.store(Arc::new(force));
@@ -168,20 +182,12 @@ impl Control for Shared {
     }
 
     fn reload_certificates(&self) -> Result<(), String> {
-        let (Some(current), Some(files)) = (&self.tls, &self.config.listen.tls) else {
-            return Err("the gateway listens in clear text".to_owned());
-        };
-        match tls::server_config(files) {
-            Ok(config) => {
-                current.store(Arc::new(config));
-                self.metrics.certificates_ok.inc();
-                Ok(())
-            }
-            Err(error) => {
-                self.metrics.certificates_refused.inc();
-                Err(error.to_string())
-            }
+        let result = self.reload();
+        match result {
+            Ok(()) => self.metrics.certificates_ok.inc(),
+            Err(_) => self.metrics.certificates_refused.inc(),
         }
+        result
     }
 
     fn drain(&self) {

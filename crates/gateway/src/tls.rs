@@ -53,8 +53,7 @@ fn client_verifier(
         roots.add(certificate)?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
-    let builder =
-        if wanted == ClientCertificate::Optional { builder.allow_unauthenticated() } else { builder };
+    let builder = if wanted == ClientCertificate::Optional { builder.allow_unauthenticated() } else { builder };
     Ok(builder.build()?)
 }
 

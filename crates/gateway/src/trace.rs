@@ -1,7 +1,6 @@
 //! W3C trace context (Trace Context Level 2, §3): passed on when it is valid, begun when it is not there.
 
 use std::cell::Cell;
-use std::hash::BuildHasher;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -39,8 +38,16 @@ fn is_valid(parent: &[u8]) -> bool {
     let version = parent.get(..2);
     let length = if version == Some(b"00") { parent.len() == 55 } else { parent.len() >= 55 };
     let more = parent.len() == 55 || parent.get(55) == Some(&b'-');
-    dashes && length && more && version != Some(b"ff") && hex(0..2) && hex(3..35) && hex(36..52) && hex(53..55)
-        && !zeros(3..35) && !zeros(36..52)
+    dashes
+        && length
+        && more
+        && version != Some(b"ff")
+        && hex(0..2)
+        && hex(3..35)
+        && hex(36..52)
+        && hex(53..55)
+        && !zeros(3..35)
+        && !zeros(36..52)
 }
 
 fn begin() -> HeaderValue {
@@ -64,7 +71,8 @@ fn begin() -> HeaderValue {
     put(36, c);
     text[..2].copy_from_slice(b"00");
     text[53..].copy_from_slice(b"00");
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("00-00000000000000000000000000000001-0000000000000001-00"))
+    HeaderValue::from_bytes(&text)
+        .unwrap_or(HeaderValue::from_static("00-00000000000000000000000000000001-0000000000000001-00"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What one thread has for itself.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -10,7 +10,8 @@ use hyper_util::rt::TokioTimer;
 use crate::accept::{Balance, Seldom};
 use crate::connection::StreamExecutor;
 use crate::deadlines::Sweeper;
-use crate::state::{Force, Shared};
+use crate::force::Held;
+use crate::state::Shared;
 use crate::upstream::Upstream;
 
 /// HTTP/2 streams that were reset or refused and are still remembered; more end the connection.
@@ -31,7 +32,7 @@ pub struct Worker {
     pub stop_accepting: tokio::sync::watch::Receiver<bool>,
     shed_reports: Seldom,
     fault_reports: Seldom,
-    force: RefCell<Rc<Arc<Force>>>,
+    force: RefCell<Held>,
 }
 
 impl Worker {
@@ -59,7 +60,7 @@ impl Worker {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
         let upstream = Upstream::new(Arc::new(shared.config.upstream.clone()), shared.upstream.clone());
-        let force = RefCell::new(Rc::new(shared.force.load_full()));
+        let force = RefCell::new(Held::new(shared.force.load_full()));
         Worker {
             index,
             shared,
@@ -76,13 +77,19 @@ impl Worker {
     }
 
     /// The bundle in force. Threads share one counter for it, so each takes it once and counts its own requests.
-    pub fn force(&self) -> Rc<Arc<Force>> {
+    pub fn force(&self) -> Held {
         let current = self.shared.force.load();
         let mut mine = self.force.borrow_mut();
-        if !Arc::ptr_eq(&mine, &current) {
-            *mine = Rc::new(current.clone());
+        if !mine.is(&current) {
+            *mine = Held::new(current.clone());
         }
         mine.clone()
+    }
+
+    /// Whether nothing is left to wait for; tunnels count as requests.
+    pub fn is_idle(&self) -> bool {
+        let load = self.balance.loads.get(self.index).map_or(0, |load| load.load(Relaxed));
+        load == 0 && self.shared.in_flight.load(Relaxed) == 0
     }
 
     pub fn may_report_shed(&self) -> bool {

@@ -37,6 +37,7 @@ def load_description(policy: Policy) -> Description:
         policy.api.description,
         overlays=policy.api.overlay,
         allow_remote=policy.api.remote_references,
+        allow_folders=policy.api.reference_folders,
     )
 
 

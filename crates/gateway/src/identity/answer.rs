@@ -33,8 +33,9 @@ struct Active {
     scope: String,
     iss: String,
     aud: Audience,
+    /// An external issuer need not say it.
     #[serde(rename = "iat")]
-    _iat: u64,
+    _iat: Option<u64>,
     #[serde(deserialize_with = "present")]
     exp: Option<u64>,
     #[serde(rename = "jti")]
@@ -87,11 +88,11 @@ pub(super) fn read(
     if active.exp.is_none() && kind == CredentialKind::AccessToken {
         return Err("an access token without an end");
     }
-    if active.internal_token_exp <= unix_now {
-        return Err("the internal token has expired");
-    }
     if kind != asked || active.exp.is_some_and(|exp| exp <= unix_now) {
         return Ok(Introspected::Invalid);
+    }
+    if active.internal_token_exp <= unix_now {
+        return Err("the internal token has expired");
     }
     let mut internal_token = HeaderValue::try_from(format!("Bearer {}", active.internal_token))
         .map_err(|_| "the internal token cannot stand in a header")?;

@@ -123,6 +123,13 @@ impl Link {
         })
     }
 
+    fn is_closed(&self) -> bool {
+        match self {
+            Link::Http1(sender) => sender.is_closed(),
+            Link::Http2(sender, _) => sender.is_closed(),
+        }
+    }
+
     fn is_ready(&self) -> bool {
         match self {
             Link::Http1(sender) => sender.is_ready(),
@@ -294,9 +301,9 @@ impl Pool {
         match self.config.protocol {
             config::UpstreamProtocol::Http1 => {
                 let mut idle = side.idle.borrow_mut();
-                while let Some(Idle { connection, since }) = idle.pop() {
-                    if self.usable(&connection, since, now) {
-                        return Some(Leased::new(connection, true));
+                while let Some(last) = idle.pop() {
+                    if self.young(&last, now) && last.connection.link.is_ready() {
+                        return Some(Leased::new(last.connection, true));
                     }
                 }
                 None
@@ -328,8 +335,8 @@ impl Pool {
         Some(leased)
     }
 
-    fn usable(&self, connection: &Connection, since: Instant, now: Instant) -> bool {
-        now.duration_since(since) < self.times.idle && now < connection.expires && connection.link.is_ready()
+    fn young(&self, Idle { connection, since }: &Idle, now: Instant) -> bool {
+        now.duration_since(*since) < self.times.idle && now < connection.expires
     }
 
     /// Detached from whoever asked: should they leave, the connection serves the next.
@@ -384,8 +391,9 @@ impl Pool {
             }
         }
         let now = Instant::now();
-        // While others starve for a place, an idle connection would be a waste of one.
-        if self.shared.starving.load(Relaxed) == 0 && self.usable(&connection, now, now) {
+        // While others starve for a place, an idle connection would be a waste of one. Whether it is ready is asked when it is taken:
+        // a new one is only after its task has run.
+        if self.shared.starving.load(Relaxed) == 0 && now < connection.expires {
             side.idle.borrow_mut().push(Idle { connection, since: now });
         }
     }
@@ -464,9 +472,9 @@ impl Pool {
         let mut wanted = self.shared.starving.load(Relaxed);
         for side in &self.endpoints {
             // The oldest are at the front.
-            side.idle.borrow_mut().retain(|Idle { connection, since }| {
-                let spare = connection.streams() == 0;
-                let keep = !spare || self.usable(connection, *since, now);
+            side.idle.borrow_mut().retain(|idle| {
+                let spare = idle.connection.streams() == 0;
+                let keep = !spare || (self.young(idle, now) && !idle.connection.link.is_closed());
                 let give_up = keep && spare && wanted > 0;
                 wanted -= usize::from(give_up);
                 keep && !give_up
