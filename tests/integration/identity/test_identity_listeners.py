@@ -62,8 +62,10 @@ def closed_after(sock: socket.socket) -> float:
     [
         b"",
         b"POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-        b"POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        b"Content-Length: 100\r\n\r\ngrant_type=",
+        (
+            b"POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 100\r\n\r\ngrant_type="
+        ),
     ],
     ids=["nothing", "half a head", "half a body"],
 )
