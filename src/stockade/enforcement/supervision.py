@@ -60,6 +60,7 @@ class Part:
         self._stopping = False
         self._background: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._changing = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -77,25 +78,32 @@ class Part:
             child = self._child
             if child is not None:
                 await self._ended_or_replaced(child)
+            async with self._changing:
                 if self._stopping or child is not self._child:
                     continue
-                if time.monotonic() - child.started_at > STABLE_AFTER_SECONDS:
-                    delay = FIRST_DELAY_SECONDS
-                self._say(
-                    self.spec.name,
-                    f"ended with status {child.process.returncode} ({child.reason()}); "
-                    f"starting it again in {delay:.1f} s",
-                )
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
-            if self._stopping:
-                return
-            self.restarts += 1
-            try:
-                self._child = await self._spawn()
-            except SupervisionError as error:
-                self._child = None
-                self._say(self.spec.name, f"{error.message}; trying again in {delay:.1f} s")
+                if child is not None:
+                    if time.monotonic() - child.started_at > STABLE_AFTER_SECONDS:
+                        delay = FIRST_DELAY_SECONDS
+                    how = f"ended with status {child.process.returncode} ({child.reason()})"
+                    self._say(self.spec.name, f"{how}; starting it again in {delay:.1f} s")
+                await self._pause(delay)
+                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+                if not self._stopping:
+                    await self._try_again()
+
+    async def _try_again(self) -> None:
+        self.restarts += 1
+        try:
+            self._child = await self._spawn()
+        except SupervisionError as error:
+            self._child = None
+            self._say(self.spec.name, error.message)
+
+    async def _pause(self, seconds: float) -> None:
+        # A stop must not wait for the backoff.
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
 
     async def replace(self, spec: PartSpec | None = None) -> None:
         """Start a successor, wait until it is ready, then drain the old process. On failure the old one stays."""
@@ -108,6 +116,15 @@ class Part:
             task = asyncio.create_task(self._drain(old))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+    async def restart(self, spec: PartSpec) -> None:
+        """End the old process, then start anew: for parts that hold an address or a database alone."""
+        async with self._changing:
+            old, self._child = self._child, None
+            self.spec = spec
+            if old is not None:
+                await self._drain(old)
+            self._child = await self._spawn()
 
     async def stop(self) -> None:
         """Drain: SIGTERM, then SIGKILL when the time is up."""
