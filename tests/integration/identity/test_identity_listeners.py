@@ -89,6 +89,15 @@ def test_dripping_bytes_win_no_time(quick: Server) -> None:
         assert time.monotonic() - started < 5
 
 
+def test_blank_lines_after_an_answer_win_no_time(quick: Server) -> None:
+    with connected(quick) as sock:
+        sock.sendall(b"GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.2)
+        sock.sendall(b"\r\n")
+        assert closed_after(sock) < 5
+
+
 def test_a_handshake_that_does_not_come_is_cut_off(quick: Server) -> None:
     with socket.create_connection(("127.0.0.1", quick.public_port), timeout=10) as plain:
         assert closed_after(plain) < 5
