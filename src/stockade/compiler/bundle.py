@@ -69,7 +69,7 @@ def compile_bundle(description: Description, policy: Policy, *, check_schemas: C
     emitted = _settle(description, operations, schemas, closures, check_schemas)
     _check_schema_extensions(description, schemas)
     payload = _payload(description, policy, operations, schemas, emitted)
-    coverage = _coverage(description, policy, operations, schemas, closures)
+    coverage = _coverage(description, operations, schemas, closures)
     return Compiled(_encode(payload), coverage, tuple(_warnings(description, policy, schemas)))
 
 
@@ -239,7 +239,6 @@ def _encode(value: Any) -> bytes:
 
 def _coverage(
     description: Description,
-    policy: Policy,
     operations: list[CompiledOperation],
     schemas: SchemaCompiler,
     closures: _Closures,

@@ -14,7 +14,8 @@ from stockade.errors import BundleError
 MAX_BYTES = 128 << 20
 _MAX_HEADER_BYTES = 512
 _HEADER = re.compile(
-    rb"(stockade-bundle 1\nserial (0|[1-9][0-9]{0,19})\nsha256 ([0-9a-f]{64})\n)ed25519 ([0-9a-f]{64}) ([0-9a-f]{128})\n"
+    rb"(stockade-bundle 1\nserial (0|[1-9][0-9]{0,19})\nsha256 ([0-9a-f]{64})\n)"
+    rb"ed25519 ([0-9a-f]{64}) ([0-9a-f]{128})\n"
 )
 _MAX_SERIAL = (1 << 64) - 1
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from stockade.compiler.references import Place, References
 from stockade.compiler.decode import decode_tree
+from stockade.compiler.references import Place, References
 
 Kind = Literal["json", "form", "multipart", "text", "binary"]
 
@@ -39,7 +39,9 @@ def essence(media_type: str) -> Essence | None:
     return Essence(text)
 
 
-def kind_of(media_type: str, schema: Place | None, references: References) -> Kind | None:
+def kind_of(  # noqa: PLR0911 (a table)
+    media_type: str, schema: Place | None, references: References
+) -> Kind | None:
     """The kind of a body; None when it has a schema that nothing here can check. Raises UnsupportedError."""
     if media_type == "application/json" or media_type.endswith("+json"):
         return "json"

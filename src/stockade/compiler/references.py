@@ -10,10 +10,10 @@ from stockade.spec.model import Description, Node
 
 _MAX_HOPS = 64
 # Keywords that change nothing about what is valid: a `$ref` among them is a plain reference.
-ANNOTATIONS = frozenset(
-    ["$comment", "$defs", "$id", "$anchor", "$schema", "title", "description", "default", "deprecated", "example"]
-    + ["examples", "externalDocs", "xml", "readOnly", "writeOnly", "summary", "discriminator", "x-stockade"]
-)
+ANNOTATIONS = frozenset([
+    "$comment", "$defs", "$id", "$anchor", "$schema", "title", "description", "summary", "default", "deprecated",
+    "example", "examples", "externalDocs", "xml", "readOnly", "writeOnly", "discriminator", "x-stockade",
+])  # fmt: skip
 
 
 class Place(NamedTuple):

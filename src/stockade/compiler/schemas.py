@@ -28,24 +28,24 @@ Level = Literal["closed", "branch", "open"]
 
 _TYPES = frozenset(["string", "integer", "number", "boolean", "null", "array", "object"])
 _NOTHING: frozenset[str] = frozenset()
-_COPIED = frozenset(
-    ["enum", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength"]
-    + ["pattern", "maxItems", "minItems", "uniqueItems", "maxProperties", "minProperties", "format"]
-)
+_COPIED = frozenset([
+    "enum", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength",
+    "pattern", "maxItems", "minItems", "uniqueItems", "maxProperties", "minProperties", "format",
+])  # fmt: skip
 _COPIED_2020 = _COPIED | {"const", "maxContains", "minContains", "contentEncoding", "contentMediaType"}
 # A subschema speaks about another value (`nested`), about the same one, or must not be made stricter (`plain`).
 _SUBSCHEMAS = {"items": "nested", "additionalProperties": "nested", "additionalItems": "nested", "not": "plain"}
 _SUBSCHEMAS_2020 = {
     "items": "nested", "additionalProperties": "nested", "unevaluatedProperties": "nested",
-    "unevaluatedItems": "nested", "contentSchema": "nested", "then": "same", "else": "same", "not": "plain", "if": "plain", "contains": "plain",
-    "propertyNames": "plain",
+    "unevaluatedItems": "nested", "contentSchema": "nested", "then": "same", "else": "same", "not": "plain",
+    "if": "plain", "contains": "plain", "propertyNames": "plain",
 }  # fmt: skip
 _DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/")
 # Keywords that other drafts know and this dialect ignores: worth a word to the author.
-_IGNORED_DRAFT4 = frozenset(
-    ["const", "if", "then", "else", "contains", "propertyNames", "dependentSchemas", "dependentRequired", "prefixItems"]
-    + ["unevaluatedProperties", "unevaluatedItems", "minContains", "maxContains", "contentEncoding", "$dynamicRef"]
-)
+_IGNORED_DRAFT4 = frozenset([
+    "const", "if", "then", "else", "contains", "propertyNames", "dependentSchemas", "dependentRequired", "prefixItems",
+    "unevaluatedProperties", "unevaluatedItems", "minContains", "maxContains", "contentEncoding", "$dynamicRef",
+])  # fmt: skip
 _IGNORED_2020 = frozenset(["nullable", "dependencies", "additionalItems"])
 
 
@@ -236,18 +236,8 @@ class SchemaCompiler:
             out[keyword] = self._map(place, keyword, _same(variant, plan.level))
         elif keyword in (_IGNORED_DRAFT4 if self._draft4 else _IGNORED_2020):
             self.ignored[place.pointer, keyword] = None
-        elif self._draft4:
-            return
-        elif keyword == "$ref" and isinstance(value["$ref"], str):
-            target = self._references.target(place, value["$ref"])
-            out.update(self._reference(target, _same(variant, plan.level_of(("$ref",)))))
-        elif keyword == "$dynamicRef" and isinstance(value["$dynamicRef"], str):
-            if "$ref" in value:
-                raise UnsupportedError("`$dynamicRef` beside `$ref`", f"{place.pointer}/$dynamicRef")
-            target = self._references.dynamic_target(place, value["$dynamicRef"])
-            out.update(self._reference(target, _same(variant, plan.level_of(("$dynamicRef",)))))
-        elif keyword == "$recursiveRef":
-            raise UnsupportedError("`$recursiveRef`", f"{place.pointer}/$recursiveRef")
+        elif keyword in ("$ref", "$dynamicRef", "$recursiveRef") and not self._draft4:
+            out.update(self._reference_keyword(place, keyword, variant, plan))
         elif keyword == "prefixItems":
             out[keyword] = self._list(place, keyword, _nested(variant))
         elif keyword == "dependentRequired" and isinstance(value[keyword], dict):
@@ -255,6 +245,16 @@ class SchemaCompiler:
                 name: [each for each in names if each not in variant.hidden] if isinstance(names, list) else names
                 for name, names in value[keyword].items()
             }
+
+    def _reference_keyword(self, place: Place, keyword: str, variant: Variant, plan: _Plan) -> dict[str, Any]:
+        """A reference with siblings (JSON Schema 2020-12), or one that is dynamic."""
+        reference = place.value[keyword]
+        if keyword == "$recursiveRef" or not isinstance(reference, str):
+            raise UnsupportedError(f"`{keyword}`", f"{place.pointer}/{keyword}")
+        if keyword == "$dynamicRef" and "$ref" in place.value:
+            raise UnsupportedError("`$dynamicRef` beside `$ref`", f"{place.pointer}/$dynamicRef")
+        find = self._references.target if keyword == "$ref" else self._references.dynamic_target
+        return self._reference(find(place, reference), _same(variant, plan.level_of((keyword,))))
 
     def _properties(self, place: Place, variant: Variant) -> dict[str, Any]:
         properties = _mapping(place, "properties")
@@ -398,14 +398,13 @@ class SchemaCompiler:
         if shape is None:
             declares = "properties" in place.value or "patternProperties" in place.value
             return _Plan("closed", None, "union" if declares and not explicit else "no")
-        if explicit or shape.open == "always" or shape.free:
+        if explicit or shape.free or shape.open == "always" or (shape.open == "sometimes" and self._draft4):
+            # Draft 4 cannot tell which alternative holds, so one that allows more keeps the whole open.
             return _Plan("branch")
         if not shape.declares:
             return _Plan("closed")
         if (shape.conditional or shape.open == "sometimes") and not self._draft4:
             return _Plan("branch", None, "unevaluated")
-        if shape.open == "sometimes":
-            return _Plan("branch")
         sole = self._sole_declarer(place)
         return _Plan("branch", sole, "no") if sole is not None else _Plan("branch", None, "union")
 

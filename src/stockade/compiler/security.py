@@ -96,7 +96,9 @@ def _alternative(
     return [*([token] if token else []), *others]
 
 
-def _use(scheme: SecurityScheme, policy: Policy, notes: dict[tuple[str, str], None]) -> str:
+def _use(  # noqa: PLR0911 (a table)
+    scheme: SecurityScheme, policy: Policy, notes: dict[tuple[str, str], None]
+) -> str:
     """What a scheme becomes: token, api_key, mutual_tls or deny."""
     chosen = policy.identity.security_schemes.get(scheme.name)
     if chosen == "deny":

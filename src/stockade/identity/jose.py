@@ -40,6 +40,8 @@ ALGORITHMS = tuple(_FAMILIES)
 MAX_TOKEN_CHARS = 16_384
 MAX_KEYS = 16
 _RSA_BITS = range(2_048, 8_193)
+# Of base64url: a modulus outside these bounds is not even handed to the library.
+_RSA_MODULUS_CHARS = range(342, 1_368)
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
@@ -166,6 +168,8 @@ def _is_signature_key(entry: Mapping[str, Any], algorithms: Collection[str]) -> 
     families = {_FAMILIES[name] for name in algorithms}
     curve = None if entry.get("kty") == "RSA" else entry.get("crv")
     operations = entry.get("key_ops")
+    if entry.get("kty") == "RSA" and len(str(entry.get("n"))) not in _RSA_MODULUS_CHARS:
+        return False
     return (
         (entry.get("kty"), curve) in families
         and entry.get("use") in (None, "sig")

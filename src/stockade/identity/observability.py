@@ -41,6 +41,7 @@ def start_logging(level: str) -> None:
     """Send every logger of the process to standard error as JSON lines; libraries from `warning` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
+    logging.captureWarnings(capture=True)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     _LOGGER.setLevel(level.upper())
 

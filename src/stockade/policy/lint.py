@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,39 +22,140 @@ if TYPE_CHECKING:
     from stockade.spec.model import Description, Operation, SecurityScheme
 
 CHECKS: tuple[Check, ...] = (
-    Check("layer-off", "A layer is switched off", "high", "set it to `enforce`, or to `observe` while you watch", ("API8:2023",)),
-    Check("layer-observes", "A layer only observes", "medium", "set it to `enforce` when its report is clean", ("API8:2023",)),
-    Check("clear-text-listener", "Clients come in without TLS", "high", "set `listen.tls.mode` to `auto` or `files`", ("CWE-319",)),
-    Check("development-certificate", "A development certificate faces the network", "low", "set `listen.tls.certificate` and `key`"),
-    Check("clear-text-upstream", "The upstream is reached without TLS", "medium", "use an `https` endpoint", ("CWE-319",)),
-    Check("rate-limit-off", "A rate limit is switched off", "medium", "give it a quota, as `100/minute`", ("API4:2023", "CWE-770")),
-    Check("unknown-properties-allowed", "Properties that no schema declares pass", "medium", "set it to `deny`", ("API3:2023",)),
-    Check("unknown-query-allowed", "Query parameters that nothing declares pass", "low", "set it to `deny`", ("API8:2023",)),
-    Check("trusts-everyone", "Anyone may say what the client's address is", "high", "name your proxies' own networks", ("CWE-348",)),
+    Check(
+        "layer-off",
+        "A layer is switched off",
+        "high",
+        "set it to `enforce`, or to `observe` while you watch",
+        ("API8:2023",),
+    ),
+    Check(
+        "layer-observes",
+        "A layer only observes",
+        "medium",
+        "set it to `enforce` when its report is clean",
+        ("API8:2023",),
+    ),
+    Check(
+        "clear-text-listener",
+        "Clients come in without TLS",
+        "high",
+        "set `listen.tls.mode` to `auto` or `files`",
+        ("CWE-319",),
+    ),
+    Check(
+        "development-certificate",
+        "A development certificate faces the network",
+        "low",
+        "set `listen.tls.certificate` and `key`",
+    ),
+    Check(
+        "clear-text-upstream", "The upstream is reached without TLS", "medium", "use an `https` endpoint", ("CWE-319",)
+    ),
+    Check(
+        "rate-limit-off",
+        "A rate limit is switched off",
+        "medium",
+        "give it a quota, as `100/minute`",
+        ("API4:2023", "CWE-770"),
+    ),
+    Check(
+        "unknown-properties-allowed",
+        "Properties that no schema declares pass",
+        "medium",
+        "set it to `deny`",
+        ("API3:2023",),
+    ),
+    Check(
+        "unknown-query-allowed",
+        "Query parameters that nothing declares pass",
+        "low",
+        "set it to `deny`",
+        ("API8:2023",),
+    ),
+    Check(
+        "trusts-everyone",
+        "Anyone may say what the client's address is",
+        "high",
+        "name your proxies' own networks",
+        ("CWE-348",),
+    ),
     Check("any-origin", "Every web page may call the API", "medium", "list the origins you know", ("CWE-942",)),
     Check("long-lived-tokens", "Access tokens live long", "low", "an hour or less limits what a stolen one is worth"),
     Check("no-effect-yet", "A setting of a layer to come", "info", "it does nothing so far"),
-    Check("security-missing", "No security requirement", "medium", "add `security`, or `security: []` for a public one", ("API2:2023",)),
-    Check("public-write", "A public operation that changes something", "medium", "add `security` unless this is meant", ("API2:2023",)),
-    Check("scheme-undeclared", "A security scheme that is not declared", "high", "declare it under `components.securitySchemes`"),
-    Check("scheme-replaced", "A security scheme that a token replaces", "info", "clients send Stockade's access token in its place"),
-    Check("scheme-unavailable", "A security scheme that cannot be met", "medium", "set `listen.tls.client_ca`, or drop the scheme"),
-    Check("api-key-in-query", "An API key in the query string", "medium", "move it to a header: URLs end up in logs", ("CWE-598",)),
-    Check("scope-undeclared", "A scope that its scheme does not declare", "high", "declare it, or correct its name", ("API5:2023",)),
-    Check("scope-invalid", "A scope that no token can carry", "high", "use printable ASCII without space, `\"` and `\\` (RFC 6749 §3.3)"),
+    Check(
+        "security-missing",
+        "No security requirement",
+        "medium",
+        "add `security`, or `security: []` for a public one",
+        ("API2:2023",),
+    ),
+    Check(
+        "public-write",
+        "A public operation that changes something",
+        "medium",
+        "add `security` unless this is meant",
+        ("API2:2023",),
+    ),
+    Check(
+        "scheme-replaced",
+        "A security scheme that a token replaces",
+        "info",
+        "clients send Stockade's access token in its place",
+    ),
+    Check(
+        "scheme-unavailable",
+        "A security scheme that cannot be met",
+        "medium",
+        "set `listen.tls.client_ca`, or drop the scheme",
+    ),
+    Check(
+        "api-key-in-query",
+        "An API key in the query string",
+        "medium",
+        "move it to a header: URLs end up in logs",
+        ("CWE-598",),
+    ),
+    Check(
+        "scope-undeclared",
+        "A scope that its scheme does not declare",
+        "high",
+        "declare it, or correct its name",
+        ("API5:2023",),
+    ),
+    Check(
+        "scope-invalid",
+        "A scope that no token can carry",
+        "high",
+        'use printable ASCII without space, `"` and `\\` (RFC 6749 §3.3)',
+    ),
     Check("clear-text-server", "A server URL without TLS", "low", "write `https`: clients read this", ("CWE-319",)),
-    Check("operation-unsupported", "An operation that is refused", "high", "write it with what can be enforced, or drop it"),
-    Check("operation-id-twice", "An `operationId` that several operations have", "low", "give each its own"),
-    Check("body-free-form", "A request body that may be anything", "medium", "give it a schema", ("API3:2023", "CWE-20")),
+    Check(
+        "operation-unsupported",
+        "An operation that is refused",
+        "high",
+        "write it with what can be enforced, or drop it",
+    ),
+    Check(
+        "body-free-form", "A request body that may be anything", "medium", "give it a schema", ("API3:2023", "CWE-20")
+    ),
     Check("parameter-untyped", "A parameter that may be anything", "low", "give it a schema", ("CWE-20",)),
-    Check("string-unconstrained", "A string of any length", "low", "add `maxLength`, `pattern`, `format` or `enum`", ("API4:2023",)),
+    Check(
+        "string-unconstrained",
+        "A string of any length",
+        "low",
+        "add `maxLength`, `pattern`, `format` or `enum`",
+        ("API4:2023",),
+    ),
     Check("array-unconstrained", "An array of any length", "low", "add `maxItems`", ("API4:2023", "CWE-770")),
     Check("number-unconstrained", "A number of any size", "info", "add `minimum` and `maximum`", ("CWE-20",)),
     Check("object-free-form", "An object with any properties", "low", "name its `properties`", ("API3:2023",)),
     Check("value-unconstrained", "A schema that allows anything", "low", "say at least its `type`", ("CWE-20",)),
     Check("extension-not-enforced", "An extension of a layer to come", "info", "it does nothing so far"),
-    Check("description-doubtful", "Something in the description that the loader wonders about", "low", "see the message"),
-)  # fmt: skip
+    Check(
+        "description-doubtful", "Something in the description that the loader wonders about", "low", "see the message"
+    ),
+)
 
 _BY_ID = {check.id: check for check in CHECKS}
 _GAPS = {
@@ -173,12 +273,8 @@ class _Description:
         yield from self._servers(description.root)
         for scheme in description.security_schemes.values():
             yield from self._scheme(scheme)
-        names = Counter(operation.operation_id for operation in description.operations if operation.operation_id)
         for operation in description.operations:
             yield from self._operation(operation)
-            if operation.operation_id and names[operation.operation_id] > 1:
-                message = f"`{operation.operation_id}` names {names[operation.operation_id]} operations"
-                yield self._at("operation-id-twice", message, operation.node, operation)
 
     def _at(self, check: str, message: str, node: Node, operation: Operation | None = None) -> Finding:
         name = _name(operation) if operation is not None else None
@@ -248,10 +344,7 @@ class _Description:
         for requirement in (each for alternative in operation.security for each in alternative):
             scheme = self._description.security_schemes.get(requirement.scheme)
             if scheme is None:
-                yield self._at(
-                    "scheme-undeclared", f"`{requirement.scheme}` is not declared", operation.node, operation
-                )
-                continue
+                continue  # the operation is refused, and that is found above
             for scope in requirement.scopes:
                 if not _SCOPE.match(scope):
                     yield self._at("scope-invalid", f"`{scope}` is no scope", operation.node, operation)

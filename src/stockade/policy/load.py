@@ -73,7 +73,9 @@ def _validate(tree: Tree, base: Path | None) -> tuple[list[PolicyError], Policy 
 
 def explain(error: ValidationError, model: type[BaseModel], value: Any, locate: Locate) -> list[PolicyError]:
     """Pydantic's complaints about `value`, in the operator's words and the file's order."""
-    found = [_explain(dict(detail), model, value, locate) for detail in error.errors(include_url=False)]
+    # What is missing comes after what is wrong at the same place: a misspelt key is both.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
+    found = [_explain(dict(detail), model, value, locate) for detail in details]
     return sorted(found, key=_position)
 
 
@@ -130,13 +132,10 @@ def _real_path(steps: tuple[str | int, ...], value: Any) -> tuple[str | int, ...
     """Pydantic's `loc` without the steps that name validators and defaults instead of places in the file."""
     path: list[str | int] = []
     for step in steps:
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):  # noqa: SIM114 (other types)
-            value = value[step]
-        else:
-            continue
-        path.append(step)
+        inside = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if step in inside:
+            value = inside[step]
+            path.append(step)
     return tuple(path)
 
 

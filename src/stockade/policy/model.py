@@ -411,7 +411,7 @@ class Policy(Model):
                 "identity": self.identity.model_copy(update={"listen": identity}),
             }
         )
-        moved._tree = self._tree
+        moved._tree = self._tree  # noqa: SLF001 (ours)
         return moved
 
     @property

@@ -20,6 +20,9 @@ MAX_DEPTH = 32
 Steps = tuple[str | int, ...]
 Mark = tuple[int, int]
 
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
+)
 _INT = re.compile(r"[-+]?[0-9]{1,18}\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?\Z")
 _CONSTANTS = {
@@ -96,11 +99,13 @@ def _mark(node: yaml.Node | yaml.Event) -> Mark:
 
 def _build(node: yaml.Node, path: Steps, tree: Tree) -> Any:
     tree.values[path] = _mark(node)
+    if node.tag not in _TAGS:
+        raise PolicyError(f"tag `{node.tag}` is not supported", location=Location(tree.file, *_mark(node)))
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, tree)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, index), tree) for index, item in enumerate(node.value)]
-    return _scalar(node, tree.file)
+    return _scalar(node)
 
 
 def _build_mapping(node: yaml.MappingNode, path: Steps, tree: Tree) -> dict[str, Any]:
@@ -117,9 +122,7 @@ def _build_mapping(node: yaml.MappingNode, path: Steps, tree: Tree) -> dict[str,
     return mapping
 
 
-def _scalar(node: yaml.Node, file: str) -> Any:
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise PolicyError(f"tag `{node.tag}` is not supported", location=Location(file, *_mark(node)))
+def _scalar(node: yaml.Node) -> Any:
     text = node.value
     if getattr(node, "style", None):  # quoted or block: text, whatever it looks like
         return text

@@ -72,7 +72,7 @@ def _options(annotation: Any) -> list[str]:
     return found[0] if found and "None" in str(annotation) else []
 
 
-def _default(key: str, field: FieldInfo) -> str:
+def _default(key: str, field: FieldInfo) -> str:  # noqa: PLR0911 (a table)
     value = field.get_default()
     if value is PydanticUndefined:
         return "required"

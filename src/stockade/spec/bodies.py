@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stockade.spec.model import Node
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  (a token of RFC 9110 §5.6.2)
-_MEDIA_TYPE = re.compile(rf"(?:\*/\*|{_TOKEN}/(?:\*|{_TOKEN}))[ \t]*(?:;.*)?\Z")
+_MEDIA_TYPE = re.compile(rf"(?:\*/\*|(?!\*/){_TOKEN}/(?:\*|{_TOKEN}))[ \t]*(?:;.*)?\Z")
 HEADER_NAME = re.compile(_TOKEN + r"\Z")
 _STATUS = re.compile(r"[1-5](?:[0-9][0-9]|XX)\Z")
 _MEDIA_TYPE_FIELDS = frozenset(["schema", "example", "examples", "encoding"])

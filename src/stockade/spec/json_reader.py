@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from json.scanner import make_scanner
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LINE_END = re.compile("\n")
 _BREAKERS = frozenset("[{")
 
 
@@ -74,6 +76,15 @@ class JsonPositions:
         self._text = text
         self._scan = _scanner()
         self._known: dict[int, dict[str, tuple[int, int]]] = {}
+        self._line_starts: list[int] = []
+
+    def line_and_column(self, tokens: list[str]) -> tuple[int, int]:
+        """The place of `offset(tokens)`, both from 1."""
+        if not self._line_starts:
+            self._line_starts = [0, *(match.end() for match in _LINE_END.finditer(self._text))]
+        offset = self.offset(tokens)
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
 
     def offset(self, tokens: list[str]) -> int:
         """The offset of the last token's key or element; of the nearest ancestor where it does not exist."""

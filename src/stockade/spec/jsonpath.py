@@ -67,6 +67,7 @@ def query(target: str, value: Any, budget: QueryBudget) -> Iterator[tuple[str | 
 
 
 def _select(path: JSONPath, value: Any, context: Mapping[str, Any]) -> Iterable[JSONPathMatch]:
+    context[_BUDGET].spend()
     matches: Iterable[JSONPathMatch] = [
         _CountedMatch(filter_context=context, obj=value, parent=None, path="$", parts=(), root=value)
     ]
@@ -76,11 +77,15 @@ def _select(path: JSONPath, value: Any, context: Mapping[str, Any]) -> Iterable[
 
 
 class _CountedMatch(JSONPathMatch):
-    """A visited node. Children are made by the class of their parent, so all of them are counted."""
+    """A visited node. Children are made by their parent, so all of them are counted."""
 
-    def __init__(self, *, filter_context: Mapping[str, Any], **fields: Any) -> None:
-        filter_context[_BUDGET].spend()
-        super().__init__(filter_context=filter_context, **fields)
+    def new_child(self, obj: object, key: int | str) -> JSONPathMatch:
+        """As the library's, but without the path as text, which nobody reads here."""
+        context = self._filter_context
+        context[_BUDGET].spend()
+        return _CountedMatch(
+            filter_context=context, obj=obj, parent=self, path="", parts=(*self.parts, key), root=self.root
+        )
 
     def add_child(self, *children: JSONPathMatch) -> None:
         """Nobody asks for the children of a match here; keeping them would keep every visited node."""

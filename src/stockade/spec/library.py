@@ -22,7 +22,7 @@ from stockade.spec.limits import MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_REFERE
 from stockade.spec.model import Node
 from stockade.spec.pointer import split, step
 from stockade.spec.survey import TooBigError, resources, survey
-from stockade.spec.text import decode, place, read_bytes
+from stockade.spec.text import decode, read_bytes
 from stockade.spec.yaml_reader import Mark, read_yaml, yaml_marks
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Document:
     is_json: bool
     sha256: str
     value: Any
+    nodes: int = 0
     references: frozenset[str] = frozenset()
+    has_ids: bool = False
     bases: dict[str, str] = field(default_factory=dict)
     """Pointer of each schema with `$id` → the URI that it gives itself."""
     _json_positions: JsonPositions | None = None
@@ -57,7 +59,7 @@ class Document:
         if self.is_json:
             if self._json_positions is None:
                 self._json_positions = JsonPositions(self.text)
-            return place(self.text, self._json_positions.offset(tokens), self.file, pointer)
+            return Location(self.file, *self._json_positions.line_and_column(tokens), pointer)
         if self._marks is None:
             self._marks = yaml_marks(self.text, self.file)
         mark = self._marks
@@ -76,12 +78,12 @@ def read_document(path: Path, *, key: str, file: str, uri: str) -> Document:
     value = read_json(text, file) if is_json else read_yaml(text, file)
     digest = hashlib.sha256(content).hexdigest()
     document = Document(key, file, uri, path, text, is_json, digest, value)
-    check_bounds(document)
+    _check_bounds(document)
     return document
 
 
-def check_bounds(document: Document) -> bool:
-    """Note the references of a document, and whether it has `$id`s. Raises LimitError."""
+def _check_bounds(document: Document) -> None:
+    """Note the size and the references of a document. Raises LimitError."""
     try:
         found = survey(document.value)
     except TooBigError as error:
@@ -90,8 +92,7 @@ def check_bounds(document: Document) -> bool:
         what = f"nested deeper than {MAX_DEPTH} levels" if error.deep else f"more than {MAX_NODES} values"
         hint = "split the description into files"
         raise LimitError(what, location=Location(document.file, 1, 1, ""), hint=hint) from None
-    document.references = found.references
-    return found.has_ids
+    document.nodes, document.references, document.has_ids = found.nodes, found.references, found.has_ids
 
 
 def _is_json(path: Path, text: str) -> bool:
@@ -117,7 +118,7 @@ class Library:
         self._resolved: dict[tuple[str, str, str], Node] = {}
         self._overlays: dict[str, Document] = {}
         self._bytes = 0
-        self.origins: Origins | None = None
+        self._origins: Origins | None = None
         self._knows_ids = False
         name = os.path.basename(path)  # noqa: PTH119
         self.root = read_document(path, key=name, file=str(path), uri=_file_uri(os.path.join(self._folder, name)))  # noqa: PTH118
@@ -132,8 +133,7 @@ class Library:
         waiting = deque([self.root])
         while waiting:
             document = waiting.popleft()
-            has_ids = check_bounds(document)
-            for uri in sorted(set(self._targets(document, has_ids=has_ids))):
+            for uri in sorted(set(self._targets(document))):
                 found = self._obtain(uri)
                 if found is not None:
                     waiting.append(found)
@@ -141,6 +141,12 @@ class Library:
     def add_overlay(self, overlay: Document) -> None:
         """Make nodes of an overlay locatable. Overlays take part in the digest, in the order of this call."""
         self._overlays[overlay.key] = overlay
+
+    def replace_root(self, value: Any, origins: Origins) -> None:
+        """Put what the overlays made in place of what the file holds. Raises LimitError."""
+        self.root.value = value
+        self._origins = origins
+        _check_bounds(self.root)
 
     @property
     def documents(self) -> dict[str, Any]:
@@ -176,8 +182,8 @@ class Library:
         """File, line and column; a node that an overlay brought is located in the overlay."""
         document = self._by_key.get(node.document) or self._overlays[node.document]
         pointer = node.pointer
-        if self.origins is not None and document is self.root:
-            document, pointer = self.origins.trace(document, pointer)
+        if self._origins is not None and document is self.root:
+            document, pointer = self._origins.trace(document, pointer)
         return document.locate(pointer)
 
     def resolve(self, node: Node, reference: str) -> Node:
@@ -261,13 +267,16 @@ class Library:
             return self._by_uri[uri], ""
         error = self._failed.get(uri)
         if error is None:
-            raise Fault(f"`$ref` to `{uri}`, which was not read", node)
+            # Only what some document refers to was looked at while loading.
+            error = (
+                _not_allowed(uri) if urlsplit(uri).scheme != _FILE else DescriptionError(f"`{uri}`, which was not read")
+            )
         raise Fault(f"`$ref` to {error.message}", node, hint=error.hint)
 
-    def _targets(self, document: Document, *, has_ids: bool) -> Iterator[str]:
+    def _targets(self, document: Document) -> Iterator[str]:
         """The absolute URIs, without fragments, of the documents that this one refers to."""
         found = [("", reference) for reference in document.references]
-        if has_ids and self._knows_ids:
+        if document.has_ids and self._knows_ids:
             found = self._index(document)
         for pointer, reference in found:
             base = self._base_pointer(Node(document.key, pointer, None))
@@ -315,8 +324,7 @@ class Library:
             return self._read_local(uri, unquote(parts.path))
         local = self._copy_of(uri)
         if local is None:
-            hint = f"allow `{uri}` by name with a local copy; nothing is fetched"
-            raise DescriptionError(f"`{uri}`, which is remote and not allowed", hint=hint)
+            raise _not_allowed(uri)
         return read_document(local, key=uri, file=str(local), uri=uri)
 
     def _read_local(self, uri: str, absolute: str) -> Document:
@@ -364,6 +372,11 @@ def _absolute(base: str, reference: str) -> str:
 
 def _file_uri(absolute: str) -> str:
     return "file://" + quote(absolute)
+
+
+def _not_allowed(uri: str) -> DescriptionError:
+    hint = f"allow `{uri}` by name with a local copy; nothing is fetched"
+    return DescriptionError(f"`{uri}`, which is remote and not allowed", hint=hint)
 
 
 def _is_within(real: str, folder: str) -> bool:

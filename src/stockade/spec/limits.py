@@ -20,8 +20,10 @@ MAX_BASE_PATHS = 64
 """Base paths of one operation: servers times the values of their variables."""
 MAX_PIECES = 300_000
 """Parameters, bodies, responses and paths over all operations, shared ones counted as often as they are used."""
-MAX_OVERLAY_STEPS = 2_000_000
-"""Nodes that the targets of one overlay visit, and members that its updates merge."""
+OVERLAY_STEPS = 250_000
+OVERLAY_STEPS_PER_NODE = 4
+"""Nodes that the targets of all overlays visit, and members that their updates copy and merge. They grow with the
+description, so that a target such as `$..description` fits any."""
 MAX_TARGET_CHARS = 4_096
 MAX_WARNINGS = 1_000
 

@@ -110,8 +110,7 @@ def _apply_overlays(library: Library, overlays: Sequence[Path]) -> list[tuple[st
         overlay = read_document(overlay_path, key=key, file=str(overlay_path), uri=overlay_path.absolute().as_uri())
         library.add_overlay(overlay)
         run.apply(overlay)
-    library.root.value = run.value
-    library.origins = run.origins
+    library.replace_root(run.value, run.origins)
     return [(message, library.node_or_none(document, pointer)) for message, document, pointer in run.warnings]
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from stockade.errors import DescriptionError
 from stockade.spec.jsonpath import QueryBudget, QueryError, query
-from stockade.spec.limits import MAX_OVERLAY_STEPS, LimitError
+from stockade.spec.limits import OVERLAY_STEPS, OVERLAY_STEPS_PER_NODE, LimitError
 from stockade.spec.pointer import escape, split, step
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class OverlayRun:
         self.value = document.value
         self.origins = Origins()
         self.warnings: list[tuple[str, Document, str]] = []
-        self._budget = QueryBudget(MAX_OVERLAY_STEPS)
+        self._budget = QueryBudget(OVERLAY_STEPS + OVERLAY_STEPS_PER_NODE * document.nodes)
 
     def apply(self, overlay: Document) -> None:
         """Apply every action of one overlay. Raises DescriptionError with a place in the overlay."""

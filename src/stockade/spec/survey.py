@@ -40,8 +40,9 @@ class TooBigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`references` are all strings that may name another document; `has_ids`: some schema renames itself."""
+    """`nodes` counts values; `references` may name other documents; `has_ids`: some schema renames itself."""
 
+    nodes: int
     references: frozenset[str]
     has_ids: bool
 
@@ -72,7 +73,7 @@ def survey(root: Any) -> Survey:
                 values = container
             following += [value for value in values if type(value) is dict or type(value) is list]
         level = following
-    return Survey(frozenset(references), has_ids)
+    return Survey(nodes, frozenset(references), has_ids)
 
 
 def _external(container: dict[str, Any]) -> Iterator[str]:

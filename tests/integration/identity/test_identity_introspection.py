@@ -121,9 +121,7 @@ def test_malformed_questions_are_refused(gateway: httpx.Client, form: dict[str, 
     assert gateway.post("/internal/introspect", data=form).status_code == 400
 
 
-def test_a_disabled_client_has_nothing(
-    server: Server, outside: httpx.Client, gateway: httpx.Client
-) -> None:
+def test_a_disabled_client_has_nothing(server: Server, outside: httpx.Client, gateway: httpx.Client) -> None:
     client = server.client("to-disable", api_key=True)
     assert client.api_key is not None
     token = token_for(outside, client)

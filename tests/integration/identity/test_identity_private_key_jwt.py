@@ -207,7 +207,9 @@ def test_a_public_key_is_no_hmac_secret(server: Server, outside: httpx.Client) -
         assert assert_with(outside, text).status_code == 401
 
 
-def test_an_altered_assertion_is_refused(server: Server, outside: httpx.Client, client: CreatedClient, key: Key) -> None:
+def test_an_altered_assertion_is_refused(
+    server: Server, outside: httpx.Client, client: CreatedClient, key: Key
+) -> None:
     header, _, signature = assertion(server, client.client_id, key).split(".")
     _, claims, _ = assertion(server, client.client_id, key).split(".")
     assert assert_with(outside, f"{header}.{claims}.{signature}").status_code == 401

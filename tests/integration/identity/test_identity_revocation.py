@@ -105,9 +105,7 @@ def test_token_must_be_named(outside: httpx.Client, client: CreatedClient) -> No
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
-def test_the_log_names_digests_and_clients(
-    server: Server, outside: httpx.Client, gateway: httpx.Client
-) -> None:
+def test_the_log_names_digests_and_clients(server: Server, outside: httpx.Client, gateway: httpx.Client) -> None:
     client = server.client("logged")
     token = token_for(outside, client)
     after, epoch = head(gateway)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from spec_support import HEAD
 
 from stockade import spec
 from stockade.errors import DescriptionError
@@ -12,14 +13,9 @@ from stockade.errors import DescriptionError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spec_support import Describe, One, Refusal
+
     from stockade.spec.model import Description, Operation
-
-HEAD = 'openapi: "3.1.0"\ninfo: {title: T, version: "1"}\n'
-HEAD_30 = 'openapi: "3.0.3"\ninfo: {title: T, version: "1"}\n'
-
-
-class Describe(Protocol):
-    def __call__(self, files: str | dict[str, str], overlays: tuple[str, ...] = (), **options: Any) -> Description: ...
 
 
 @pytest.fixture
@@ -42,12 +38,6 @@ def describe(tmp_path: Path) -> Describe:
     return write_and_load
 
 
-class Refusal(Protocol):
-    def __call__(
-        self, files: str | dict[str, str], overlays: tuple[str, ...] = (), **options: Any
-    ) -> DescriptionError: ...
-
-
 @pytest.fixture
 def refusal(describe: Describe) -> Refusal:
     """The error that loading raises."""
@@ -61,7 +51,7 @@ def refusal(describe: Describe) -> Refusal:
 
 
 @pytest.fixture
-def one(describe: Describe) -> Any:
+def one(describe: Describe) -> One:
     """The only operation of a description whose `paths` are given."""
 
     def load_one(paths: str, head: str = HEAD, **options: Any) -> Operation:
@@ -69,7 +59,3 @@ def one(describe: Describe) -> Any:
         return operation
 
     return load_one
-
-
-def constructs(operation: Operation) -> list[str]:
-    return [unsupported.construct for unsupported in operation.unsupported]

@@ -65,9 +65,9 @@ def test_broken_json_is_an_error_with_a_place(text: str) -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_nesting_bomb_is_refused_quickly_at_its_place(opening: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     error = refuse('{"x": "[[[[",\n' + '"y": ' + opening * 500_000)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert "nested deeper than 200" in error.message
     assert error.location is not None
     assert error.location.line == 2

@@ -176,10 +176,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bomb_is_refused_quickly(name: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(LimitError) as caught:
         read_yaml(BOMBS[name], "f")
-    assert time.perf_counter() - started < 4, "the bound is for an idle machine, doubled"
+    assert time.process_time() - started < 3
     assert caught.value.location is not None
     assert caught.value.location.line is not None
 

@@ -25,6 +25,8 @@ mod schema;
 mod style;
 #[doc(hidden)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::borrow::Cow;

@@ -220,8 +220,9 @@ fn meets_meta_schema(draft: Draft, schema: &Value) -> Result<(), ValidationError
 fn problem(key: &str, error: &ValidationError<'_>) -> SchemaProblem {
     let message = match error.kind() {
         ValidationErrorKind::Format { format } if format == "regex" => format!(
-            "the regular expression {} cannot be used: it is malformed, too large, or needs look-around or back-references, which do not run in linear time",
-            error.instance()
+            "the regular expression `{}` cannot be used: it is malformed, too large, or needs look-around or \
+             back-references, which do not run in linear time",
+            error.instance().as_str().unwrap_or_default()
         ),
         _ => error.to_string(),
     };

@@ -38,7 +38,7 @@ class Seal:
         """Decrypt. Raises ValueError when the key, the row or the binding is another."""
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise ValueError("the key-encryption key does not open this key") from None
 
 
