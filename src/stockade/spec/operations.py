@@ -136,12 +136,13 @@ class Operations:
         self._note_callbacks(safe)
         body = _try(faults, lambda: self._body(safe, method))
         responses = self._responses(safe, faults)
-        self._context.spend(1 + len(parameters) + len(responses))
+        paths = self._served_under(item, safe, faults)
+        self._context.spend(1 + len(parameters) + len(responses) + len(paths))
         return Operation(
             operation_id=_try(faults, lambda: text_field(safe, "operationId")),
             method=method.upper(),
             path_template=item.template,
-            base_paths=self._served_under(item, safe, faults),
+            base_paths=paths,
             parameters=parameters,
             request_body=body,
             responses=responses,

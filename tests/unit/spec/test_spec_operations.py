@@ -323,6 +323,29 @@ SHARED = {
 }
 
 
+def test_long_names_are_refused_before_pointers_are_made_of_them(refusal: Refusal) -> None:
+    error = refusal(HEAD + f"paths:\n  ? /{'x' * 10_000}\n  : get: {{{OK}}}\n")
+    assert "JSON pointers longer than" in error.message
+
+
+def test_path_of_very_many_variables_is_denied_quickly(one: One) -> None:
+    started = time.process_time()
+    operation = one(get("/" + "/".join(f"{{v{i}}}" for i in range(150))))
+    assert "more than 100 variables" in constructs(operation)[0]
+    assert time.process_time() - started < 1
+
+
+def test_very_long_reference_is_denied_without_being_repeated(one: One) -> None:
+    operation = one(get(extra=parameters("{$ref: '#/" + "x" * 100_000 + "'}")))
+    assert "more than 4096 characters" in constructs(operation)[0]
+
+
+def test_paths_times_servers_are_bounded(refusal: Refusal) -> None:
+    servers = "servers: [" + ", ".join(f"{{url: /s{i}}}" for i in range(60)) + "]\n"
+    paths = "paths:\n" + "".join(f"  /p{i}: {{get: {{{OK}}}}}\n" for i in range(6000))
+    assert "references expanded" in refusal(HEAD + servers + paths).message
+
+
 @pytest.mark.parametrize("name", SHARED)
 def test_small_file_with_many_shared_parts_is_refused_quickly(refusal: Refusal, name: str) -> None:
     started = time.process_time()
