@@ -114,6 +114,8 @@ pub struct Denial {
     pub pointer: Option<String>,
     /// Positions, types and lengths; never a value (`docs/contracts.md` §6).
     pub evidence: Cow<'static, str>,
+    /// For `scope_insufficient`: the security alternative that came closest.
+    pub alternative: Option<usize>,
 }
 
 /// What a stage's refusal means once the layer's mode is applied.
@@ -127,8 +129,13 @@ pub enum Outcome<T> {
 
 impl Denial {
     /// A refusal with the reason's own status; a response layer's refusals of the upstream's answer are 502.
-    pub fn new(layer: Layer, reason: Reason, pointer: Option<String>, evidence: impl Into<Cow<'static, str>>) -> Denial {
+    pub fn new(
+        layer: Layer,
+        reason: Reason,
+        pointer: Option<String>,
+        evidence: impl Into<Cow<'static, str>>,
+    ) -> Denial {
         let status = if layer == Layer::ValidateResponse { 502 } else { reason.status() };
-        Denial { layer, reason, status, pointer, evidence: evidence.into() }
+        Denial { layer, reason, status, pointer, evidence: evidence.into(), alternative: None }
     }
 }

@@ -17,11 +17,18 @@ mod request;
 mod self_check;
 mod validate;
 
-pub use bundle::{BundleError, Envelope, open_bundle};
-pub use decide::{DecidedRequest, DecidedResponse, WholeRequest, WholeResponse, decide_request, decide_response};
+pub use bundle::{BundleError, Envelope, MAX_BUNDLE_BYTES, open_bundle};
+pub use decide::{
+    DecidedRequest, DecidedResponse, Resolve, SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION, WholeRequest,
+    WholeResponse, decide_request, decide_response,
+};
 pub use decision::{Denial, Layer, Mode, Outcome, Reason};
 pub use limits::{LimitState, Limiter, Quota};
-pub use plan::{Answer, BodyPlan, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, ResponsePlan, Route};
+pub use plan::{
+    Answer, BodyPlan, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, ResponsePlan, Route,
+};
 pub use request::{Headers, RequestHead, ResponseHead};
 pub use self_check::{SelfCheckFailure, SelfCheckReport, self_check};
+#[doc(hidden)]
+pub use validate::testing;
 pub use validate::{SchemaProblem, check_schemas};

@@ -62,7 +62,9 @@ def check(place: Place, as_json: bool, form: str, strict: bool) -> int:
 @click.command("compile", epilog="Example: stockade compile openapi.yaml -o bundle.stkb")
 @click.argument("source", metavar="[DESCRIPTION]", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @with_policy
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write the signed bundle.")
+@click.option(
+    "-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write the signed bundle."
+)
 @click.option("--json", "as_json", is_flag=True, help="The coverage report as JSON.")
 def compile_command(place: Place, source: Path | None, target: Path | None, as_json: bool) -> None:
     """Compile the bundle, and report for each operation which layers hold and which are missing."""

@@ -32,9 +32,13 @@ class Place:
 
 def with_policy(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options for commands that compile: a policy file, or a description and an upstream. Passes `place`."""
-    command = click.option("--upstream", metavar="URL", help="Where the API runs, such as http://127.0.0.1:9000.")(command)
+    command = click.option("--upstream", metavar="URL", help="Where the API runs, such as http://127.0.0.1:9000.")(
+        command
+    )
     command = click.option(
-        "--description", type=click.Path(path_type=Path, dir_okay=False), help="The OpenAPI file, without a stockade.yaml."
+        "--description",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The OpenAPI file, without a stockade.yaml.",
     )(command)
     return with_installation(command)
 
@@ -43,7 +47,11 @@ def with_installation(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options for commands that look at an installation. Passes `place`."""
 
     @click.option(
-        "-c", "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="The policy file [stockade.yaml]."
+        "-c",
+        "--config",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The policy file [stockade.yaml].",
     )
     @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="The state folder [.stockade].")
     @functools.wraps(command)

@@ -11,7 +11,7 @@ import click
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PROGRAM = "stockade"
 
@@ -34,7 +34,7 @@ def fail(error: StockadeError) -> int:
     return error.exit_status
 
 
-def columns(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
+def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
     """A plain table, left aligned."""
     widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]

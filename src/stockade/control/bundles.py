@@ -35,7 +35,7 @@ def load_description(policy: Policy) -> Description:
     """Parse the description and its overlays. Raises DescriptionError with file, line and pointer."""
     return spec.load(
         policy.api.description,
-        overlays=policy.api.overlays,
+        overlays=policy.api.overlay,
         allow_remote=policy.api.remote_references,
     )
 
@@ -51,15 +51,9 @@ def build(policy: Policy, state: StateFolder) -> Built:
     engine.Engine.from_payload(compiled.payload)
     serial = st.next_serial(state, compiled.payload)
     signed = compiler.sign(compiled.payload, serial, st.signing_key(state))
-    return Built(description, compiled, serial, signed, time.perf_counter() - started, _inputs(policy, description))
+    return Built(description, compiled, serial, signed, time.perf_counter() - started, description.inputs)
 
 
 def publish(built: Built, state: StateFolder) -> None:
     """Put the bundle where gateways read it."""
     st.write_atomically(state.bundle, built.signed)
-
-
-def _inputs(policy: Policy, description: Description) -> tuple[Path, ...]:
-    parent = policy.api.description.parent
-    documents = [parent / document for document in description.documents]
-    return tuple(dict.fromkeys([policy.api.description, *policy.api.overlays, *documents]))

@@ -66,6 +66,7 @@ def identity_config(
             "audience": policy.audience,
             "algorithms": list(external.algorithms),
             "jwks_uri": external.jwks_uri,
+            "ca": str(external.ca) if external.ca else None,
             "leeway_seconds": external.leeway_seconds,
         }
     return config

@@ -27,6 +27,7 @@ from stockade.enforcement.gateway_config import Places, gateway_config, thread_c
 from stockade.enforcement.supervision import Part, PartSpec
 from stockade.errors import InputError, StockadeError
 from stockade.identity import certificates
+from stockade.identity.keys.seal import ensure_key_file
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
 
-Say = "Callable[[str], None]"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -181,7 +181,9 @@ class Installation:
             await asyncio.to_thread(self._admin.swap_bundle, candidate)
             bundles.publish(built, self._state)
             took = (loop.time() - started) * 1000
-            self._say(f"bundle {built.serial} is in force: {len(built.description.operations)} operations, {took:.0f} ms")
+            self._say(
+                f"bundle {built.serial} is in force: {len(built.description.operations)} operations, {took:.0f} ms"
+            )
         self._policy, self._built = policy, built
         await self._restart_what_changed()
         if certificates:
@@ -228,6 +230,7 @@ class Installation:
         return asked.with_addresses(_join(listen_host, gateway_port), _join(identity_host, issuer_port))
 
     def _prepare_certificates(self) -> None:
+        ensure_key_file(self._state.identity / "kek")
         certificates.make_internal_ca(self._state.internal)
         names = [*LOOPBACK_NAMES, *self._policy.api.hosts]
         host = split(self._policy.listen.address)[0]
@@ -240,7 +243,10 @@ class Installation:
         path = self._state.run / "identity.json"
         st.write_atomically(path, json.dumps(self._identity_config, indent=1).encode())
         return PartSpec(
-            "authorization server", [sys.executable, "-m", "stockade.identity", str(path)], _environment(), drain_seconds=10
+            "authorization server",
+            [sys.executable, "-m", "stockade.identity", str(path)],
+            _environment(),
+            drain_seconds=10,
         )
 
     def _make_identity_config(self) -> dict[str, Any]:

@@ -37,26 +37,30 @@ class Modes(Model):
 class OperationExtension(Model):
     """`x-stockade` of an operation, of a path (for its operations) or of the whole description (for all)."""
 
-    limit: Quota | None = Field(None, description="per client and operation, as `5/minute`")
-    modes: Modes = Field(Modes(), description="mode of single layers, as under `layers`")
+    limit: Quota | None = Field(default=None, description="per client and operation, as `5/minute`")
+    modes: Modes = Field(default=Modes(), description="mode of single layers, as under `layers`")
     upgrade: Items[Annotated[str, AfterValidator(_check_protocol)]] = Field(
-        (), description="protocols that a client may upgrade to, as `websocket`"
+        default=(), description="protocols that a client may upgrade to, as `websocket`"
     )
-    stream: bool = Field(False, description="pass response bodies on unbuffered and unvalidated, as for server-sent events")
-    max_body_bytes: Size | None = Field(None, description="largest request body")
-    unknown_query: Strictness | None = Field(None, description="as `validation.unknown_query`")
-    unknown_properties: UnknownProperties | None = Field(None, description="as `validation.unknown_properties`")
-    owner: str | None = Field(None, description="which caller an object belongs to; not enforced yet")
-    acr: Items[str] = Field((), description="assurance that the token must show; not enforced yet")
-    scope: str | None = Field(None, description="scope that shows the whole object; not enforced yet")
+    stream: bool = Field(
+        default=False, description="pass response bodies on unbuffered and unvalidated, as for server-sent events"
+    )
+    max_body_bytes: Size | None = Field(default=None, description="largest request body")
+    unknown_query: Strictness | None = Field(default=None, description="as `validation.unknown_query`")
+    unknown_properties: UnknownProperties | None = Field(default=None, description="as `validation.unknown_properties`")
+    owner: str | None = Field(default=None, description="which caller an object belongs to; not enforced yet")
+    acr: Items[str] = Field(default=(), description="assurance that the token must show; not enforced yet")
+    scope: str | None = Field(default=None, description="scope that shows the whole object; not enforced yet")
 
 
 class SchemaExtension(Model):
     """`x-stockade` of a schema."""
 
-    sensitivity: Literal["secret", "pii", "financial"] | None = Field(None, description="to come; not enforced yet")
-    owner: str | None = Field(None, description="to come; not enforced yet")
-    scope: str | None = Field(None, description="scope that a caller needs to see it; not enforced yet")
+    sensitivity: Literal["secret", "pii", "financial"] | None = Field(
+        default=None, description="to come; not enforced yet"
+    )
+    owner: str | None = Field(default=None, description="to come; not enforced yet")
+    scope: str | None = Field(default=None, description="scope that a caller needs to see it; not enforced yet")
 
 
 TO_COME = ("owner", "acr", "scope", "sensitivity")
@@ -96,7 +100,9 @@ def _sources(description: Description, operation: Operation) -> list[tuple[Any, 
         (operation.extensions.get(NAME), operation.node.document, operation.node.pointer),
     ]
     return [
-        (value, Node(document, f"{pointer}/{NAME}", value)) for value, document, pointer in candidates if value is not None
+        (value, Node(document, f"{pointer}/{NAME}", value))
+        for value, document, pointer in candidates
+        if value is not None
     ]
 
 

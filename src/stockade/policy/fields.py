@@ -140,7 +140,7 @@ class Quota(Model):
     """`100/minute`, `100/minute burst 20`, or the three numbers: so many requests a period, so many at once."""
 
     requests: Annotated[int, Field(ge=1, le=10**9)] = Field(description="requests a period")
-    period_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(60, description="length of the period")
+    period_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(default=60, description="length of the period")
     burst: Annotated[int, Field(ge=1, le=10**9)] = Field(description="requests at once; `requests` where not given")
 
     @model_validator(mode="before")

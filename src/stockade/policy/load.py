@@ -73,7 +73,9 @@ def _validate(tree: Tree, base: Path | None) -> tuple[list[PolicyError], Policy 
 
 def explain(error: ValidationError, model: type[BaseModel], value: Any, locate: Locate) -> list[PolicyError]:
     """Pydantic's complaints about `value`, in the operator's words and the file's order."""
-    found = [_explain(dict(detail), model, value, locate) for detail in error.errors(include_url=False)]
+    # What is missing comes after what is wrong at the same place: a misspelt key is both.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
+    found = [_explain(dict(detail), model, value, locate) for detail in details]
     return sorted(found, key=_position)
 
 
@@ -130,13 +132,10 @@ def _real_path(steps: tuple[str | int, ...], value: Any) -> tuple[str | int, ...
     """Pydantic's `loc` without the steps that name validators and defaults instead of places in the file."""
     path: list[str | int] = []
     for step in steps:
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            continue
-        path.append(step)
+        inside = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if step in inside:
+            value = inside[step]
+            path.append(step)
     return tuple(path)
 
 
@@ -145,18 +144,19 @@ def _known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str
     current = model
     for step in path:
         field = current.model_fields.get(str(step))
-        inner = _model_in(field.annotation) if field is not None else None
+        inner = model_in(field.annotation) if field is not None else None
         if inner is None:
             return []
         current = inner
     return list(current.model_fields)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field's annotation holds, if it holds one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated):
-        return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+        return next((found for part in get_args(annotation) if (found := model_in(part)) is not None), None)
     return None
 
 

@@ -40,10 +40,12 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 class UpstreamTls(Model):
     """TLS towards the upstream, for `https` endpoints."""
 
-    ca: FilePath | None = Field(None, description="PEM file of the CAs to trust; the system's where not given")
-    certificate: FilePath | None = Field(None, description="PEM file of Stockade's client certificate")
-    key: FilePath | None = Field(None, description="PEM file of its key")
-    server_name: str | None = Field(None, description="name to expect in the certificate; the endpoint's host by default")
+    ca: FilePath | None = Field(default=None, description="PEM file of the CAs to trust; the system's where not given")
+    certificate: FilePath | None = Field(default=None, description="PEM file of Stockade's client certificate")
+    key: FilePath | None = Field(default=None, description="PEM file of its key")
+    server_name: str | None = Field(
+        default=None, description="name to expect in the certificate; the endpoint's host by default"
+    )
 
     @model_validator(mode="after")
     def _pair(self) -> Self:
@@ -58,18 +60,20 @@ class Upstream(Model):
     endpoints: Annotated[Items[Endpoint], Field(min_length=1)] = Field(
         description="`http://host:port` or `https://…`, with at most a path in front of every request's own"
     )
-    tls: UpstreamTls = Field(UpstreamTls(), description="certificates towards the upstream")
-    protocol: Literal["http1", "http2"] = Field("http1", description="HTTP version towards the upstream")
-    preserve_host: bool = Field(False, description="send the client's `Host` instead of the endpoint's")
-    connect_timeout_ms: Milliseconds = Field(2000, description="time to connect")
-    response_timeout_ms: Milliseconds = Field(30000, description="time until the answer's head")
-    idle_timeout_ms: Milliseconds = Field(15000, description="idle connections are closed; keep it below the upstream's")
-    max_age_seconds: Seconds = Field(600, description="a connection's longest life")
-    max_connections: Count = Field(256, description="connections to each endpoint")
-    max_waiting: Count = Field(1024, description="requests that may wait for a connection")
-    wait_timeout_ms: Milliseconds = Field(1000, description="time a request waits for a connection")
-    eject_after_failures: Count = Field(5, description="consecutive failures that take an endpoint out")
-    eject_seconds: Seconds = Field(10, description="how long it stays out")
+    tls: UpstreamTls = Field(default=UpstreamTls(), description="certificates towards the upstream")
+    protocol: Literal["http1", "http2"] = Field(default="http1", description="HTTP version towards the upstream")
+    preserve_host: bool = Field(default=False, description="send the client's `Host` instead of the endpoint's")
+    connect_timeout_ms: Milliseconds = Field(default=2000, description="time to connect")
+    response_timeout_ms: Milliseconds = Field(default=30000, description="time until the answer's head")
+    idle_timeout_ms: Milliseconds = Field(
+        default=15000, description="idle connections are closed; keep it below the upstream's"
+    )
+    max_age_seconds: Seconds = Field(default=600, description="a connection's longest life")
+    max_connections: Count = Field(default=256, description="connections to each endpoint")
+    max_waiting: Count = Field(default=1024, description="requests that may wait for a connection")
+    wait_timeout_ms: Milliseconds = Field(default=1000, description="time a request waits for a connection")
+    eject_after_failures: Count = Field(default=5, description="consecutive failures that take an endpoint out")
+    eject_seconds: Seconds = Field(default=10, description="how long it stays out")
 
     @model_validator(mode="before")
     @classmethod
@@ -82,12 +86,24 @@ class Api(Model):
 
     description: FilePath = Field(description="the OpenAPI 3.0 or 3.1 file, YAML or JSON")
     upstream: Upstream = Field(description="where the API runs")
-    overlay: Items[FilePath] = Field((), description="OpenAPI Overlay 1.0 files, applied in order")
+    overlay: Items[FilePath] = Field(default=(), description="OpenAPI Overlay 1.0 files, applied in order")
     base_path: str | None = Field(
-        None, description="path in front of every path template; by default that of `servers`; `none`: nothing in front"
+        default=None,
+        description="path in front of every path template; by default that of `servers`; `none`: nothing in front",
     )
-    hosts: Items[HostName] = Field((), description="host names that clients may use; empty: any")
-    remote_references: Items[str] = Field((), description="URLs that `$ref` may fetch; by default none")
+    hosts: Items[HostName] = Field(default=(), description="host names that clients may use; empty: any")
+    remote_references: Mapping[str, FilePath] = Field(
+        default={},
+        description="URLs that `$ref` may name, each with the local copy to read (a folder where it ends in `/`)",
+    )
+    reference_folders: Items[FilePath] = Field(
+        default=(), description="folders besides the description's own that `$ref` may name"
+    )
+
+    @property
+    def overlays(self) -> tuple[Path, ...]:
+        """The overlay files, in the order in which they apply."""
+        return self.overlay
 
     @field_validator("base_path")
     @classmethod
@@ -107,13 +123,17 @@ class Tls(Model):
     """TLS towards clients."""
 
     mode: Literal["auto", "files", "off"] = Field(
-        "auto", description="`auto`: a development CA, made once; `files`: `certificate` and `key`; `off`: clear text"
+        default="auto",
+        description="`auto`: a development CA, made once; `files`: `certificate` and `key`; `off`: clear text",
     )
-    certificate: FilePath | None = Field(None, description="PEM file, leaf first")
-    key: FilePath | None = Field(None, description="PEM file of its private key")
-    client_ca: FilePath | None = Field(None, description="PEM file of the CAs whose client certificates are accepted")
+    certificate: FilePath | None = Field(default=None, description="PEM file, leaf first")
+    key: FilePath | None = Field(default=None, description="PEM file of its private key")
+    client_ca: FilePath | None = Field(
+        default=None, description="PEM file of the CAs whose client certificates are accepted"
+    )
     client_certificate: Literal["none", "optional", "required"] = Field(
-        "none", description="whether clients show a certificate; `required` by default where `client_ca` is given"
+        default="none",
+        description="whether clients show a certificate; `required` by default where `client_ca` is given",
     )
 
     @model_validator(mode="before")
@@ -144,34 +164,38 @@ class Tls(Model):
 class Connections(Model):
     """Bounds on what one client, and all of them, can hold."""
 
-    max: Count = Field(10000, description="connections in all")
-    max_per_address: Count = Field(1000, description="connections of one address")
-    handshake_timeout_ms: Milliseconds = Field(5000, description="time for the TLS handshake")
-    header_timeout_ms: Milliseconds = Field(10000, description="time for the whole header block")
-    idle_timeout_ms: Milliseconds = Field(60000, description="time without a request")
-    max_age_seconds: Seconds = Field(3600, description="a connection's longest life")
-    body_min_bytes_per_second: Count = Field(512, description="slower bodies are cut off")
-    body_grace_seconds: Seconds = Field(5, description="before that rate is asked for")
-    write_timeout_ms: Milliseconds = Field(20000, description="time a client may not read for")
-    max_header_bytes: Size = Field(32768, description="size of the header block")
-    max_headers: Count = Field(100, description="number of headers")
-    max_streams: Count = Field(100, description="HTTP/2 streams of one connection")
-    max_in_flight: Count = Field(4096, description="requests at a time; more get 503")
-    max_buffered_bytes: Size = Field(268435456, description="memory for bodies that await a verdict")
+    max: Count = Field(default=10000, description="connections in all")
+    max_per_address: Count = Field(default=1000, description="connections of one address")
+    handshake_timeout_ms: Milliseconds = Field(default=5000, description="time for the TLS handshake")
+    header_timeout_ms: Milliseconds = Field(default=10000, description="time for the whole header block")
+    idle_timeout_ms: Milliseconds = Field(default=60000, description="time without a request")
+    max_age_seconds: Seconds = Field(default=3600, description="a connection's longest life")
+    body_min_bytes_per_second: Count = Field(default=512, description="slower bodies are cut off")
+    body_grace_seconds: Seconds = Field(default=5, description="before that rate is asked for")
+    write_timeout_ms: Milliseconds = Field(default=20000, description="time a client may not read for")
+    max_header_bytes: Size = Field(default=32768, description="size of the header block")
+    max_headers: Count = Field(default=100, description="number of headers")
+    max_streams: Count = Field(default=100, description="HTTP/2 streams of one connection")
+    max_in_flight: Count = Field(default=4096, description="requests at a time; more get 503")
+    max_buffered_bytes: Size = Field(default=268435456, description="memory for bodies that await a verdict")
 
 
 class Listen(Model):
     """Where clients come in."""
 
-    address: Address = Field("127.0.0.1:8443", description="address and port; `0.0.0.0:8443` opens it to the network")
-    tls: Tls = Field(Tls(), description="certificates towards clients")
-    proxy_protocol: bool = Field(False, description="expect a PROXY protocol header from trusted proxies")
-    trusted_proxies: Items[Network] = Field(
-        (), description="networks whose word on the client's address is believed; by default none"
+    address: Address = Field(
+        default="127.0.0.1:8443", description="address and port; `0.0.0.0:8443` opens it to the network"
     )
-    connections: Connections = Field(Connections(), description="bounds on connections")
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="by default one for each core")
-    drain_seconds: Seconds = Field(20, description="time for requests in flight when stopping")
+    tls: Tls = Field(default=Tls(), description="certificates towards clients")
+    proxy_protocol: bool = Field(default=False, description="expect a PROXY protocol header from trusted proxies")
+    trusted_proxies: Items[Network] = Field(
+        default=(), description="networks whose word on the client's address is believed; by default none"
+    )
+    connections: Connections = Field(default=Connections(), description="bounds on connections")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="by default one for each core"
+    )
+    drain_seconds: Seconds = Field(default=20, description="time for requests in flight when stopping")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -183,87 +207,99 @@ class Listen(Model):
 class External(Model):
     """How tokens of an external issuer are checked."""
 
-    jwks_uri: HttpsUrl | None = Field(None, description="by default what the issuer's metadata says")
+    jwks_uri: HttpsUrl | None = Field(default=None, description="by default what the issuer's metadata says")
+    ca: FilePath | None = Field(default=None, description="PEM file of the CAs to trust; the system's where not given")
     algorithms: Annotated[Items[Algorithm], Field(min_length=1)] = Field(
-        ("ES256", "EdDSA", "PS256", "RS256"), description="signature algorithms that are accepted, and no other"
+        default=("ES256", "EdDSA", "PS256", "RS256"), description="signature algorithms that are accepted, and no other"
     )
-    leeway_seconds: Annotated[int, Field(ge=0, le=300)] = Field(10, description="clock difference that is tolerated")
+    leeway_seconds: Annotated[int, Field(ge=0, le=300)] = Field(
+        default=10, description="clock difference that is tolerated"
+    )
 
 
 class Identity(Model):
     """Who vouches for clients."""
 
     issuer: Annotated[str, AfterValidator(lambda text: text if text == "embedded" else check_https(text))] = Field(
-        "embedded", description="`embedded`, or the https URL of an OpenID provider"
+        default="embedded", description="`embedded`, or the https URL of an OpenID provider"
     )
     issuer_url: HttpsUrl | None = Field(
-        None, description="the embedded server's public URL; by default `https://localhost:` and the port of `listen`"
+        default=None,
+        description="the embedded server's public URL; by default `https://localhost:` and the port of `listen`",
     )
-    listen: Address = Field("127.0.0.1:8444", description="where the embedded server serves `/token` and its metadata")
+    listen: Address = Field(
+        default="127.0.0.1:8444", description="where the embedded server serves `/token` and its metadata"
+    )
     audience: str | None = Field(
-        None, description="what `aud` must contain; by default `https://localhost:` and the gate's port"
+        default=None, description="what `aud` must contain; by default `https://localhost:` and the gate's port"
     )
     access_token_lifetime_seconds: Annotated[int, Field(ge=10, le=86400)] = Field(
-        600, description="life of an access token"
+        default=600, description="life of an access token"
     )
-    external: External = Field(External(), description="checks on an external issuer's tokens")
+    external: External = Field(default=External(), description="checks on an external issuer's tokens")
     security_schemes: Mapping[str, SchemeUse] = Field(
-        {}, description="by name of the description's security scheme: `token`, `api_key` or `deny`"
+        default={}, description="by name of the description's security scheme: `token`, `api_key` or `deny`"
     )
-    cache_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(60, description="a verified credential is not asked again")
+    cache_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=60, description="a verified credential is not asked again"
+    )
     stale_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
-        10, description="silence of the revocation feed after which no cached credential counts"
+        default=10, description="silence of the revocation feed after which no cached credential counts"
     )
     database_url: str | None = Field(
-        None, repr=False, description="SQLAlchemy URL of the identity database; by default SQLite in the state folder"
+        default=None,
+        repr=False,
+        description="SQLAlchemy URL of the identity database; by default SQLite in the state folder",
     )
 
 
 class Sizes(Model):
     """What is too large. Bytes may be written as `1 MiB`."""
 
-    max_target_bytes: Size = Field(8192, description="path and query")
-    max_body_bytes: Size = Field(1048576, description="request body")
-    max_response_bytes: Size = Field(8388608, description="response body that is validated")
-    max_json_depth: Annotated[int, Field(ge=1, le=512)] = Field(64, description="nesting of JSON")
-    max_json_nodes: Count = Field(100000, description="values in a JSON document")
-    max_json_string_bytes: Size = Field(1048576, description="one JSON string")
-    max_number_chars: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="digits and signs of one number")
-    max_parameters: Count = Field(200, description="query parameters, cookies or form fields")
-    max_multipart_parts: Count = Field(100, description="parts of a multipart body")
+    max_target_bytes: Size = Field(default=8192, description="path and query")
+    max_body_bytes: Size = Field(default=1048576, description="request body")
+    max_response_bytes: Size = Field(default=8388608, description="response body that is validated")
+    max_json_depth: Annotated[int, Field(ge=1, le=512)] = Field(default=64, description="nesting of JSON")
+    max_json_nodes: Count = Field(default=100000, description="values in a JSON document")
+    max_json_string_bytes: Size = Field(default=1048576, description="one JSON string")
+    max_number_chars: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64, description="digits and signs of one number"
+    )
+    max_parameters: Count = Field(default=200, description="query parameters, cookies or form fields")
+    max_multipart_parts: Count = Field(default=100, description="parts of a multipart body")
 
 
 class Limits(Model):
     """Rates and sizes. `null` switches a rate limit off."""
 
     per_address: Quota | None = Field(
-        Quota(requests=600, period_seconds=60, burst=600), description="by address, before authentication"
+        default=Quota(requests=600, period_seconds=60, burst=600), description="by address, before authentication"
     )
     per_client: Quota | None = Field(
-        Quota(requests=300, period_seconds=60, burst=300), description="by client, after authentication"
+        default=Quota(requests=300, period_seconds=60, burst=300), description="by client, after authentication"
     )
     max_tracked_keys: Annotated[int, Field(ge=1000, le=100_000_000)] = Field(
-        1000000, description="addresses and clients that are counted at a time; bounds the memory"
+        default=1000000, description="addresses and clients that are counted at a time; bounds the memory"
     )
-    sizes: Sizes = Field(Sizes(), description="bounds on requests and responses")
+    sizes: Sizes = Field(default=Sizes(), description="bounds on requests and responses")
 
 
 class Layers(Model):
     """`enforce` refuses, `observe` only records what it would refuse, `off` does not look."""
 
-    authenticate: Mode = Field("enforce", description="proof of identity")
-    authorize: Mode = Field("enforce", description="scopes")
-    limits: Mode = Field("enforce", description="rates")
-    validate_request: Mode = Field("enforce", description="parameters and bodies")
-    validate_response: Mode = Field("enforce", description="what the upstream answers")
-    detect: Mode = Field("off", description="injection detection; to come, has no effect yet")
+    authenticate: Mode = Field(default="enforce", description="proof of identity")
+    authorize: Mode = Field(default="enforce", description="scopes")
+    limits: Mode = Field(default="enforce", description="rates")
+    validate_request: Mode = Field(default="enforce", description="parameters and bodies")
+    validate_response: Mode = Field(default="enforce", description="what the upstream answers")
+    detect: Mode = Field(default="off", description="injection detection; to come, has no effect yet")
 
 
 class UnknownProperties(Model):
     """Object properties that no schema declares, where the schema says nothing about them."""
 
-    request: Strictness = Field("deny", description="in request bodies and parameters (mass assignment)")
-    response: Strictness = Field("deny", description="in responses (excessive data exposure)")
+    request: Strictness = Field(default="deny", description="in request bodies and parameters (mass assignment)")
+    response: Strictness = Field(default="deny", description="in responses (excessive data exposure)")
 
     @model_validator(mode="before")
     @classmethod
@@ -274,9 +310,11 @@ class UnknownProperties(Model):
 class Validation(Model):
     """How strictly the description is read."""
 
-    unknown_query: Strictness = Field("deny", description="query parameters that the operation does not declare")
+    unknown_query: Strictness = Field(
+        default="deny", description="query parameters that the operation does not declare"
+    )
     unknown_properties: UnknownProperties = Field(
-        UnknownProperties(), description="`deny` or `allow`, or one for each direction"
+        default=UnknownProperties(), description="`deny` or `allow`, or one for each direction"
     )
 
 
@@ -284,9 +322,11 @@ class Cors(Model):
     """Browsers of other origins. Without this section, no cross-origin request is answered."""
 
     origins: Annotated[Items[Origin], Field(min_length=1)] = Field(description="`https://app.example.com`, or `*`")
-    allow_credentials: bool = Field(False, description="let browsers send cookies and `Authorization`")
-    max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = Field(600, description="how long a preflight is remembered")
-    expose_headers: Items[str] = Field((), description="response headers that scripts may read")
+    allow_credentials: bool = Field(default=False, description="let browsers send cookies and `Authorization`")
+    max_age_seconds: Annotated[int, Field(ge=0, le=86400)] = Field(
+        default=600, description="how long a preflight is remembered"
+    )
+    expose_headers: Items[str] = Field(default=(), description="response headers that scripts may read")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -298,38 +338,42 @@ class Cors(Model):
 class Events(Model):
     """The record of decisions, one JSON object a line."""
 
-    path: FilePath | None = Field(None, description="by default `events.jsonl` in the state folder")
-    max_bytes: Size = Field(67108864, description="size at which the file is rotated")
-    files: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="rotated files that are kept")
-    queue: Count = Field(8192, description="events waiting to be written; more are dropped and counted")
-    allowed: bool = Field(False, description="record requests that were let through, too")
+    path: FilePath | None = Field(default=None, description="by default `events.jsonl` in the state folder")
+    max_bytes: Size = Field(default=67108864, description="size at which the file is rotated")
+    files: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="rotated files that are kept")
+    queue: Count = Field(default=8192, description="events waiting to be written; more are dropped and counted")
+    allowed: bool = Field(default=False, description="record requests that were let through, too")
 
 
 class Metrics(Model):
     """OpenMetrics for Prometheus."""
 
-    address: Address | None = Field(None, description="address to serve `/metrics` on; by default the admin socket only")
+    address: Address | None = Field(
+        default=None, description="address to serve `/metrics` on; by default the admin socket only"
+    )
 
 
 class Policy(Model):
     """The whole of `stockade.yaml`. Everything but `api` has a safe default."""
 
-    version: Literal[1] = Field(1, description="of this format")
+    version: Literal[1] = Field(default=1, description="of this format")
     api: Api = Field(description="what is protected")
-    listen: Listen = Field(Listen(), description="where clients come in")
-    identity: Identity = Field(Identity(), description="who vouches for clients")
-    limits: Limits = Field(Limits(), description="rates and sizes")
-    layers: Layers = Field(Layers(), description="mode of each layer")
-    validation: Validation = Field(Validation(), description="how strictly the description is read")
-    authorize: FilePath | None = Field(None, description="folder of Cedar policies; to come, has no effect yet")
-    cors: Cors | None = Field(None, description="browsers of other origins; by default none")
-    events: Events = Field(Events(), description="the record of decisions")
-    metrics: Metrics = Field(Metrics(), description="numbers for monitoring")
+    listen: Listen = Field(default=Listen(), description="where clients come in")
+    identity: Identity = Field(default=Identity(), description="who vouches for clients")
+    limits: Limits = Field(default=Limits(), description="rates and sizes")
+    layers: Layers = Field(default=Layers(), description="mode of each layer")
+    validation: Validation = Field(default=Validation(), description="how strictly the description is read")
+    authorize: FilePath | None = Field(default=None, description="folder of Cedar policies; to come, has no effect yet")
+    cors: Cors | None = Field(default=None, description="browsers of other origins; by default none")
+    events: Events = Field(default=Events(), description="the record of decisions")
+    metrics: Metrics = Field(default=Metrics(), description="numbers for monitoring")
     state: FilePath = Field(
-        Path(".stockade"), validate_default=True, description="folder for keys, certificates, database and events"
+        default=Path(".stockade"),
+        validate_default=True,
+        description="folder for keys, certificates, database and events",
     )
     problem_base: str = Field(
-        "https://stockade.invalid/problems/", description="what `type` of a problem document starts with"
+        default="https://stockade.invalid/problems/", description="what `type` of a problem document starts with"
     )
 
     _tree: Tree | None = PrivateAttr(None)
@@ -353,6 +397,22 @@ class Policy(Model):
         from stockade.policy.load import build  # noqa: PLC0415 (load imports this module)
 
         return build({"api": {"description": str(description), "upstream": upstream}})
+
+    @property
+    def file(self) -> Path | None:
+        """The file this was read from; None where there is none."""
+        return Path(self._tree.file) if self._tree is not None else None
+
+    def with_addresses(self, listen: str, identity: str) -> Policy:
+        """The same policy on the addresses that were really taken (port 0 asks for any free one)."""
+        moved = self.model_copy(
+            update={
+                "listen": self.listen.model_copy(update={"address": listen}),
+                "identity": self.identity.model_copy(update={"listen": identity}),
+            }
+        )
+        moved._tree = self._tree  # noqa: SLF001 (ours)
+        return moved
 
     @property
     def issuer(self) -> str:

@@ -20,6 +20,9 @@ MAX_DEPTH = 32
 Steps = tuple[str | int, ...]
 Mark = tuple[int, int]
 
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
+)
 _INT = re.compile(r"[-+]?[0-9]{1,18}\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?\Z")
 _CONSTANTS = {
@@ -69,12 +72,12 @@ def _refuse_aliases(text: str, file: str) -> None:
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                place = Location(file, event.start_mark.line + 1, event.start_mark.column + 1)
+                place = Location(file, *_mark(event))
                 raise PolicyError("aliases are not supported here", location=place, hint="write the value out")
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
-                    place = Location(file, event.start_mark.line + 1, event.start_mark.column + 1)
+                    place = Location(file, *_mark(event))
                     raise PolicyError(f"nested deeper than {MAX_DEPTH} levels", location=place)
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
@@ -89,17 +92,20 @@ def _location(error: yaml.MarkedYAMLError, file: str) -> Location:
     return Location(file, mark.line + 1, mark.column + 1) if mark else Location(file)
 
 
-def _mark(node: yaml.Node) -> Mark:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+def _mark(node: yaml.Node | yaml.Event) -> Mark:
+    mark = node.start_mark
+    return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
 
 
 def _build(node: yaml.Node, path: Steps, tree: Tree) -> Any:
     tree.values[path] = _mark(node)
+    if node.tag not in _TAGS:
+        raise PolicyError(f"tag `{node.tag}` is not supported", location=Location(tree.file, *_mark(node)))
     if isinstance(node, yaml.MappingNode):
         return _build_mapping(node, path, tree)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, index), tree) for index, item in enumerate(node.value)]
-    return _scalar(node, tree.file)
+    return _scalar(node)
 
 
 def _build_mapping(node: yaml.MappingNode, path: Steps, tree: Tree) -> dict[str, Any]:
@@ -116,11 +122,9 @@ def _build_mapping(node: yaml.MappingNode, path: Steps, tree: Tree) -> dict[str,
     return mapping
 
 
-def _scalar(node: yaml.Node, file: str) -> Any:
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise PolicyError(f"tag `{node.tag}` is not supported", location=Location(file, *_mark(node)))
+def _scalar(node: yaml.Node) -> Any:
     text = node.value
-    if node.style:  # quoted or block: text, whatever it looks like
+    if getattr(node, "style", None):  # quoted or block: text, whatever it looks like
         return text
     if text in _CONSTANTS:
         return _CONSTANTS[text]

@@ -1,0 +1,384 @@
+//! The plan attacked before it is put in force.
+//!
+//! Every operation that is not public is asked for without a credential, with ones that must not do, and by the tricks
+//! that lead a gate to look at one path and an upstream at another. Whatever passes keeps the plan out of force.
+//! Response and parameter rules are not attacked here: they depend on data, these do not.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::bundle::KeyPlace;
+use crate::decision::{Denial, Layer, Mode, Outcome};
+use crate::plan::credential::{ACCESS_TOKEN_PREFIX, API_KEY_PREFIX, counterfeit};
+use crate::plan::{CredentialKind, Credentials, Identity, Lookup, Plan, Route, Shape};
+use crate::request::RequestHead;
+
+/// The moment at which the check takes place. Any will do: no verdict depends on the real time.
+const NOW: u64 = 2_000_000_000;
+
+type Fields = Vec<(String, Vec<u8>)>;
+
+/// What was tried. `unprotected` names operations whose policy does not enforce authentication.
+#[derive(Clone, Debug, Default)]
+pub struct SelfCheckReport {
+    pub cases: usize,
+    pub operations: usize,
+    pub unprotected: Vec<String>,
+}
+
+/// An attack that passed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("self-check: operation `{operation}` lets through: {case}")]
+pub struct SelfCheckFailure {
+    pub operation: String,
+    pub case: String,
+}
+
+/// Attacks every operation of the plan. No clock, no randomness.
+pub fn self_check(plan: &Plan) -> Result<SelfCheckReport, SelfCheckFailure> {
+    let mut check = Check { plan, report: SelfCheckReport::default() };
+    for shape in plan.shapes() {
+        check.operation(&shape)?;
+    }
+    Ok(check.report)
+}
+
+struct Check<'p> {
+    plan: &'p Plan,
+    report: SelfCheckReport,
+}
+
+/// One request of the check.
+struct Attempt<'a> {
+    method: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    fields: &'a Fields,
+}
+
+/// What the authorization server would say about every credential of an attempt.
+enum Resolved<'i> {
+    /// Each credential is unknown.
+    Unknown,
+    As(&'i Identity),
+}
+
+impl Check<'_> {
+    fn operation(&mut self, shape: &Shape<'_>) -> Result<(), SelfCheckFailure> {
+        self.report.operations += 1;
+        if shape.public || shape.denied {
+            return Ok(());
+        }
+        if shape.authenticate != Mode::Enforce {
+            self.report.unprotected.push(shape.id.to_owned());
+            return Ok(());
+        }
+        for path in &shape.paths {
+            self.reach(shape, path)?;
+            self.without_credentials(shape, path)?;
+            self.with_wrong_credentials(shape, path)?;
+            self.by_other_paths(shape, path)?;
+            self.by_other_methods(shape, path)?;
+        }
+        Ok(())
+    }
+
+    /// The sample request leads to the operation: else the attacks below would prove nothing.
+    fn reach(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        let host = self.plan.sample_host();
+        let fields = Fields::new();
+        let attempt = Attempt { method: shape.method, path, query: None, fields: &fields };
+        match self.plan.look_up(&head(&attempt, host)) {
+            Lookup::Route(route) if route.operation_id() == shape.id => Ok(()),
+            _ => Err(shape.failure("its own path, which leads elsewhere")),
+        }
+    }
+
+    fn without_credentials(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        self.refused(shape, "no credential", &shape.attempt(path, &Fields::new()), &Resolved::Unknown)?;
+        let spoofed = [
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-forwarded-host", "localhost"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-user", "admin"),
+            ("x-real-ip", "127.0.0.1"),
+            ("forwarded", "for=127.0.0.1;host=localhost;proto=https"),
+            ("x-original-url", "/"),
+            ("x-rewrite-url", "/"),
+            ("x-http-method-override", "GET"),
+            ("x-method-override", "OPTIONS"),
+            ("x-http-method", "HEAD"),
+            ("authorization", "Basic YWRtaW46YWRtaW4="),
+            ("authorization", "Bearer"),
+            ("authorization", "Bearer null"),
+        ];
+        for (name, value) in spoofed {
+            let fields = vec![(name.to_owned(), value.as_bytes().to_vec())];
+            let case = format!("no credential, `{name}: {value}`");
+            self.refused(shape, &case, &shape.attempt(path, &fields), &Resolved::Unknown)?;
+        }
+        let query = format!("access_token={}", counterfeit(ACCESS_TOKEN_PREFIX, 1));
+        let fields = Fields::new();
+        let attempt = Attempt { query: Some(&query), ..shape.attempt(path, &fields) };
+        self.refused(shape, "a token in the query", &attempt, &Resolved::As(&self.full_identity(shape)))
+    }
+
+    /// Every credential that the operation takes is presented and well formed; only what it stands for is wrong.
+    fn with_wrong_credentials(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        let (fields, query) = presented(shape, false);
+        let attempt = Attempt { query: query.as_deref(), ..shape.attempt(path, &fields) };
+        self.refused(shape, "an unknown credential", &attempt, &Resolved::Unknown)?;
+        if !shape.takes_credentials() {
+            return Ok(());
+        }
+        let full = self.full_identity(shape);
+        let wrong = [
+            ("a credential of another issuer", Identity { issuer: "https://other.invalid".to_owned(), ..full.clone() }),
+            (
+                "a credential for another audience",
+                Identity { audience: vec!["https://other.invalid".to_owned()], ..full.clone() },
+            ),
+            ("a credential for no audience", Identity { audience: Vec::new(), ..full.clone() }),
+            ("an expired credential", Identity { expires_at: Some(NOW), ..full.clone() }),
+        ];
+        for (case, identity) in &wrong {
+            self.refused(shape, case, &attempt, &Resolved::As(identity))?;
+        }
+        if shape.every_alternative_has_scopes && shape.authorize == Mode::Enforce {
+            let none = Identity { scopes: Vec::new(), ..full.clone() };
+            self.refused(shape, "a credential without scopes", &attempt, &Resolved::As(&none))?;
+            let other = Identity { scopes: vec!["stockade:self-check".to_owned()], ..full.clone() };
+            self.refused(shape, "a credential with another scope", &attempt, &Resolved::As(&other))?;
+        }
+        let (damaged, query) = presented(shape, true);
+        let attempt = Attempt { query: query.as_deref(), ..shape.attempt(path, &damaged) };
+        self.refused(shape, "a credential with a wrong checksum", &attempt, &Resolved::As(&full))
+    }
+
+    fn by_other_paths(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        let fields = Fields::new();
+        for spelling in spellings(path) {
+            let case = format!("no credential, the path spelled `{spelling}`");
+            self.harmless(shape, &case, &shape.attempt(&spelling, &fields))?;
+        }
+        Ok(())
+    }
+
+    fn by_other_methods(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        let fields = Fields::new();
+        let lower = shape.method.to_ascii_lowercase();
+        let methods = [
+            "GET",
+            "HEAD",
+            "POST",
+            "PUT",
+            "PATCH",
+            "DELETE",
+            "OPTIONS",
+            "TRACE",
+            "CONNECT",
+            "PROPFIND",
+            "FOO",
+            lower.as_str(),
+        ];
+        for method in methods.into_iter().filter(|method| *method != shape.method) {
+            let case = format!("no credential, method `{method}`");
+            self.harmless(shape, &case, &Attempt { method, ..shape.attempt(path, &fields) })?;
+        }
+        Ok(())
+    }
+
+    /// The attempt must be refused.
+    fn refused(
+        &mut self,
+        shape: &Shape<'_>,
+        case: &str,
+        attempt: &Attempt<'_>,
+        resolved: &Resolved<'_>,
+    ) -> Result<(), SelfCheckFailure> {
+        self.report.cases += 1;
+        let head = head(attempt, self.plan.sample_host());
+        match self.plan.look_up(&head) {
+            Lookup::Route(route) if admits(&route, &head, resolved) => Err(shape.failure(case)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The attempt must be refused, or lead to another operation whose own rules admit it.
+    fn harmless(&mut self, shape: &Shape<'_>, case: &str, attempt: &Attempt<'_>) -> Result<(), SelfCheckFailure> {
+        self.report.cases += 1;
+        let head = head(attempt, self.plan.sample_host());
+        match self.plan.look_up(&head) {
+            Lookup::Route(route) if admits(&route, &head, &Resolved::Unknown) => {
+                let elsewhere = route.operation_id() != shape.id && self.plan.is_unprotected(route.operation_index());
+                if elsewhere { Ok(()) } else { Err(shape.failure(case)) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An identity that lacks nothing.
+    fn full_identity(&self, shape: &Shape<'_>) -> Identity {
+        let mut scopes: Vec<String> = shape.scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        scopes.sort_unstable();
+        Identity {
+            kind: CredentialKind::AccessToken,
+            client_id: "self-check".to_owned(),
+            subject: "self-check".to_owned(),
+            scopes,
+            issuer: self.plan.issuer().to_owned(),
+            audience: vec![self.plan.audience().to_owned()],
+            expires_at: Some(NOW + 60),
+        }
+    }
+}
+
+impl Shape<'_> {
+    fn attempt<'a>(&'a self, path: &'a str, fields: &'a Fields) -> Attempt<'a> {
+        Attempt { method: self.method, path, query: None, fields }
+    }
+
+    fn takes_credentials(&self) -> bool {
+        self.takes_tokens || !self.keys.is_empty()
+    }
+
+    fn failure(&self, case: &str) -> SelfCheckFailure {
+        SelfCheckFailure { operation: self.id.to_owned(), case: case.to_owned() }
+    }
+}
+
+fn head<'a>(attempt: &'a Attempt<'_>, host: &'a str) -> RequestHead<'a> {
+    RequestHead {
+        method: attempt.method,
+        path: attempt.path,
+        query: attempt.query,
+        host,
+        headers: attempt.fields,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        client_certificate: false,
+    }
+}
+
+/// Whether authentication and authorization, in the modes that are set, let the request through.
+fn admits(route: &Route<'_>, head: &RequestHead<'_>, resolved: &Resolved<'_>) -> bool {
+    let credentials = match route.settle(route.credentials(head), Credentials::Public) {
+        Outcome::Deny(_) => return false,
+        Outcome::Go(credentials) | Outcome::Observed(credentials, _) => credentials,
+    };
+    let Credentials::Present(credentials) = credentials else { return authorizes(route, head, &[]) };
+    match resolved {
+        Resolved::Unknown if route.allows_anonymous() => authorizes(route, head, &[]),
+        Resolved::Unknown => route.mode(Layer::Authenticate) != Mode::Enforce,
+        Resolved::As(identity) => {
+            let identities: Vec<Identity> = credentials
+                .iter()
+                .map(|credential| Identity { kind: credential.kind, ..(*identity).clone() })
+                .collect();
+            authorizes(route, head, &identities.iter().collect::<Vec<_>>())
+        }
+    }
+}
+
+fn authorizes(route: &Route<'_>, head: &RequestHead<'_>, identities: &[&Identity]) -> bool {
+    let found: Result<(), Denial> = route.authorize(head, identities, NOW);
+    !matches!(route.settle(found, ()), Outcome::Deny(_))
+}
+
+/// Headers and query with every credential that the operation takes; `damaged`: with checksums that do not hold.
+fn presented(shape: &Shape<'_>, damaged: bool) -> (Fields, Option<String>) {
+    let counterfeit = |prefix: &str, seed: u8| {
+        let mut text = counterfeit(prefix, seed);
+        if damaged && let Some(last) = text.pop() {
+            text.push(if last == 'A' { 'Q' } else { 'A' });
+        }
+        text
+    };
+    let mut fields = Fields::new();
+    let mut query = Vec::new();
+    let mut cookies = Vec::new();
+    if shape.takes_tokens {
+        fields
+            .push(("authorization".to_owned(), format!("Bearer {}", counterfeit(ACCESS_TOKEN_PREFIX, 2)).into_bytes()));
+    }
+    for (index, (place, name)) in shape.keys.iter().enumerate() {
+        let key = counterfeit(API_KEY_PREFIX, u8::try_from(index % 200).unwrap_or(0) + 3);
+        match place {
+            KeyPlace::Header if *name == "authorization" && shape.takes_tokens => {}
+            KeyPlace::Header => fields.push(((*name).to_owned(), key.into_bytes())),
+            KeyPlace::Query => query.push(format!("{}={key}", escaped(name))),
+            KeyPlace::Cookie => cookies.push(format!("{name}={key}")),
+        }
+    }
+    if !cookies.is_empty() {
+        fields.push(("cookie".to_owned(), cookies.join("; ").into_bytes()));
+    }
+    (fields, (!query.is_empty()).then(|| query.join("&")))
+}
+
+fn escaped(name: &str) -> Cow<'_, str> {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).into()
+}
+
+/// Other spellings of a path that some reader would take for it.
+fn spellings(path: &str) -> Vec<String> {
+    let last = path.rfind('/').unwrap_or(0);
+    let (before, after) = path.split_at(last);
+    let tail = after.strip_prefix('/').unwrap_or(after);
+    let mut spellings = vec![
+        format!("{path}/"),
+        format!("{path}//"),
+        format!("/{path}"),
+        format!("//{path}"),
+        format!("{before}//{tail}"),
+        format!("{before}/./{tail}"),
+        format!("{before}/%2e/{tail}"),
+        format!("{before}/x/../{tail}"),
+        format!("{before}/x/%2E%2e/{tail}"),
+        format!("{before}/x/..;/{tail}"),
+        format!("{before}/x%2f..%2f{tail}"),
+        format!("{before}%2f{tail}"),
+        format!("{before}%2F{tail}"),
+        format!("{before}%5c{tail}"),
+        format!("{before}\\{tail}"),
+        format!("{before}%252f{tail}"),
+        format!("{path};x"),
+        format!("{path};x=y"),
+        format!("{path}%3bx"),
+        format!("{path}%00"),
+        format!("{path}%20"),
+        format!("{path}%09"),
+        format!("{path}."),
+        format!("{path}/."),
+        format!("{path}/%2e%2e"),
+        format!("{path}/..;/"),
+        format!("{path}%23"),
+        format!("{path}%3f"),
+        format!("/;{path}"),
+        path.to_ascii_uppercase(),
+        swap_case(path),
+        encode_letters(path),
+        path.replace('/', "/./"),
+        path.replace('/', "//"),
+    ];
+    spellings.retain(|spelling| spelling != path);
+    spellings
+}
+
+fn swap_case(path: &str) -> String {
+    path.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// The first letter of each segment as an escape: the same path for every reader.
+fn encode_letters(path: &str) -> String {
+    let mut after_slash = false;
+    let mut text = String::new();
+    for c in path.chars() {
+        if after_slash && c.is_ascii_alphabetic() {
+            text.push_str(&format!("%{:02x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+        after_slash = c == '/';
+    }
+    text
+}

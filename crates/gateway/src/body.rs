@@ -1,0 +1,326 @@
+//! Bodies in both directions: capped, paced, and counted while they are kept in memory.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use stockade_engine::Reason;
+
+use crate::deadlines::{BodyKind, BodyPace, Pace};
+use crate::guard::Refusal;
+use crate::state::Shared;
+use crate::upstream::UpstreamResponseBody;
+use crate::worker::Worker;
+
+/// Why a request's body stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    #[error("the body exceeds its limit")]
+    TooLarge,
+    #[error("the body came too slowly")]
+    TooSlow,
+    #[error("the body is malformed")]
+    Malformed(Refusal),
+    #[error("the client went away")]
+    Gone,
+    #[error("too much is buffered")]
+    Overloaded,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.evidence)
+    }
+}
+
+/// A request's body as the client sends it.
+pub struct ClientBody {
+    incoming: Incoming,
+    left: usize,
+    pace: Arc<Pace>,
+    watch: Option<Arc<BodyPace>>,
+    worker: Rc<Worker>,
+    fault: Rc<Cell<Option<BodyFault>>>,
+}
+
+impl ClientBody {
+    pub fn new(incoming: Incoming, max_bytes: usize, pace: &Arc<Pace>, worker: &Rc<Worker>) -> ClientBody {
+        let fault = Rc::new(Cell::new(None));
+        ClientBody { incoming, left: max_bytes, pace: pace.clone(), watch: None, worker: worker.clone(), fault }
+    }
+
+    /// Where the fault can be read once the body has been handed on.
+    pub fn fault(&self) -> Rc<Cell<Option<BodyFault>>> {
+        self.fault.clone()
+    }
+
+    /// The whole body in memory, with its share of the budget.
+    pub async fn collect(mut self) -> Result<(Bytes, Budget), BodyFault> {
+        let mut budget = Budget::new(&self.worker.shared);
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        while let Some(frame) = self.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            budget.grow(data.len()).ok_or(BodyFault::Overloaded)?;
+            if first.is_empty() && whole.is_empty() {
+                first = data;
+                continue;
+            }
+            if whole.is_empty() {
+                let expected = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX).min(self.left);
+                whole.reserve(first.len() + data.len() + expected);
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok((if whole.is_empty() { first } else { whole.freeze() }, budget))
+    }
+
+    fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.fault.set(Some(fault));
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn wait(&mut self, context: &Context<'_>) -> bool {
+        let watch = self.watch.get_or_insert_with(|| {
+            let watch = BodyPace::new(BodyKind::Request);
+            self.worker.sweeper.watch_body(watch.clone());
+            watch
+        });
+        watch.waits();
+        watch.poll_late(context)
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.incoming).poll_frame(context) {
+            Poll::Pending if this.wait(context) => this.fail(BodyFault::TooSlow),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(_))) => {
+                let fault = this.pace.fault().map_or(BodyFault::Gone, BodyFault::Malformed);
+                this.fail(fault)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                // Trailers of requests have no declared meaning: they end here.
+                let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+                if let Some(watch) = &this.watch {
+                    watch.moves(data.len());
+                }
+                match this.left.checked_sub(data.len()) {
+                    Some(left) => this.left = left,
+                    None => return this.fail(BodyFault::TooLarge),
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.close();
+        }
+    }
+}
+
+impl BodyFault {
+    pub fn reason(self) -> Reason {
+        match self {
+            BodyFault::TooLarge => Reason::BodyTooLarge,
+            BodyFault::TooSlow => Reason::Timeout,
+            BodyFault::Malformed(refusal) => refusal.reason,
+            BodyFault::Gone => Reason::BadRequest,
+            BodyFault::Overloaded => Reason::Overloaded,
+        }
+    }
+}
+
+/// Bytes kept in memory, out of `max_buffered_bytes` of the whole process; given back on drop.
+pub struct Budget {
+    shared: Arc<Shared>,
+    taken: usize,
+}
+
+impl Budget {
+    pub fn new(shared: &Arc<Shared>) -> Budget {
+        Budget { shared: shared.clone(), taken: 0 }
+    }
+
+    /// `None`: the process keeps as much as it may.
+    pub fn grow(&mut self, bytes: usize) -> Option<()> {
+        self.taken += bytes;
+        let before = self.shared.buffered_bytes.fetch_add(bytes, Relaxed);
+        (before.saturating_add(bytes) <= self.shared.config.connections.max_buffered_bytes).then_some(())
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.shared.buffered_bytes.fetch_sub(self.taken, Relaxed);
+    }
+}
+
+/// A request in flight: counted for the process and for its connection until its answer is written, or given up.
+pub struct InFlight {
+    shared: Arc<Shared>,
+    pace: Arc<Pace>,
+}
+
+impl InFlight {
+    pub fn begin(shared: &Arc<Shared>, pace: &Arc<Pace>) -> InFlight {
+        shared.in_flight.fetch_add(1, Relaxed);
+        pace.request_begins();
+        InFlight { shared: shared.clone(), pace: pace.clone() }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.shared.in_flight.fetch_sub(1, Relaxed);
+        self.pace.request_ends();
+    }
+}
+
+/// An answer's body.
+pub struct OutBody {
+    kind: Kind,
+    /// The requests in flight end with their answers' bodies.
+    in_flight: Option<InFlight>,
+    /// What an inspected body took from the budget.
+    budget: Option<Budget>,
+    /// An HTTP/2 stream whose client takes nothing.
+    stall: Option<Stall>,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Stream { first: Bytes, rest: Box<UpstreamResponseBody> },
+}
+
+/// Tells the stream's task that its client takes nothing.
+struct Stall {
+    watch: Arc<BodyPace>,
+}
+
+impl OutBody {
+    pub fn empty() -> OutBody {
+        OutBody::of(Kind::Empty)
+    }
+
+    pub fn full(bytes: Bytes) -> OutBody {
+        OutBody::of(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+    }
+
+    /// `first` was read already; `rest` follows.
+    pub fn stream(first: Bytes, rest: UpstreamResponseBody) -> OutBody {
+        OutBody::of(Kind::Stream { first, rest: Box::new(rest) })
+    }
+
+    fn of(kind: Kind) -> OutBody {
+        OutBody { kind, in_flight: None, budget: None, stall: None }
+    }
+
+    pub fn with_budget(mut self, budget: Budget) -> OutBody {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Ties the request's place to this body.
+    pub fn hold(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
+    }
+
+    /// Stops the HTTP/2 stream when its client takes nothing for too long.
+    pub fn watch_stall(&mut self, watch: Arc<BodyPace>) {
+        if !self.is_end_stream() {
+            self.stall = Some(Stall { watch });
+        }
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if let Some(stall) = &this.stall {
+            stall.watch.moves(0);
+        }
+        let frame = match &mut this.kind {
+            Kind::Empty => None,
+            Kind::Full(_) => match std::mem::replace(&mut this.kind, Kind::Empty) {
+                Kind::Full(bytes) => Some(Ok(Frame::data(bytes))),
+                _ => None,
+            },
+            Kind::Stream { first, .. } if !first.is_empty() => Some(Ok(Frame::data(std::mem::take(first)))),
+            Kind::Stream { rest, .. } => {
+                ready!(Pin::new(&mut **rest).poll_frame(context)).map(|f| f.map_err(Into::into))
+            }
+        };
+        if let (Some(stall), Some(Ok(_))) = (&this.stall, &frame) {
+            // From here on the client is waited for, until hyper asks for more.
+            stall.watch.waits();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            Kind::Stream { first, rest } => first.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream { first, rest } => {
+                let mut hint = rest.size_hint();
+                let first = first.len() as u64;
+                if let Some(upper) = hint.upper() {
+                    hint.set_upper(upper.saturating_add(first));
+                }
+                hint.set_lower(hint.lower().saturating_add(first).min(hint.upper().unwrap_or(u64::MAX)));
+                hint
+            }
+        }
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.watch.close();
+    }
+}

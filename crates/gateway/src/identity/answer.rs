@@ -1,0 +1,167 @@
+//! What the authorization server says, read strictly: what is not exactly as promised is no answer.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use stockade_engine::{CredentialKind, Identity};
+
+use super::Verified;
+
+/// The internal token must outlive the request that it is sent with.
+const INTERNAL_TOKEN_MARGIN_SECONDS: u64 = 5;
+
+/// A usable introspection answer (RFC 7662 §2.2).
+pub(super) enum Introspected {
+    Invalid,
+    Valid(Box<Verified>),
+}
+
+#[derive(Deserialize)]
+struct Activity {
+    active: bool,
+}
+
+/// The members of an active answer. Others are allowed, and doubled ones refused.
+#[derive(Deserialize)]
+struct Active {
+    #[serde(rename = "active")]
+    _active: IgnoredAny,
+    client_id: String,
+    sub: String,
+    scope: String,
+    iss: String,
+    aud: Audience,
+    /// An external issuer need not say it.
+    #[serde(rename = "iat")]
+    _iat: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    exp: Option<u64>,
+    #[serde(rename = "jti")]
+    _jti: String,
+    token_type: TokenType,
+    internal_token: String,
+    internal_token_exp: u64,
+}
+
+/// `null` must be said; leaving it out is not the same.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+enum TokenType {
+    Bearer,
+    #[serde(rename = "api_key")]
+    ApiKey,
+}
+
+/// Reads an answer that came at `now`, `unix_now` by the wall clock. `Err` says what is wrong, without repeating it.
+pub(super) fn read(
+    json: &[u8],
+    asked: CredentialKind,
+    cache_for: Duration,
+    now: Instant,
+    unix_now: u64,
+) -> Result<Introspected, &'static str> {
+    let activity: Activity = serde_json::from_slice(json).map_err(|_| "not a JSON object with a boolean `active`")?;
+    if !activity.active {
+        return Ok(Introspected::Invalid);
+    }
+    let active: Active =
+        serde_json::from_slice(json).map_err(|_| "a member of the answer is missing or of a wrong type")?;
+    let kind = match active.token_type {
+        TokenType::Bearer => CredentialKind::AccessToken,
+        TokenType::ApiKey => CredentialKind::ApiKey,
+    };
+    if active.client_id.is_empty() || active.iss.is_empty() {
+        return Err("a member of the answer is empty");
+    }
+    if active.exp.is_none() && kind == CredentialKind::AccessToken {
+        return Err("an access token without an end");
+    }
+    if kind != asked || active.exp.is_some_and(|exp| exp <= unix_now) {
+        return Ok(Introspected::Invalid);
+    }
+    if active.internal_token_exp <= unix_now {
+        return Err("the internal token has expired");
+    }
+    let mut internal_token = HeaderValue::try_from(format!("Bearer {}", active.internal_token))
+        .map_err(|_| "the internal token cannot stand in a header")?;
+    internal_token.set_sensitive(true);
+    let usable = [Some(active.internal_token_exp.saturating_sub(INTERNAL_TOKEN_MARGIN_SECONDS)), active.exp]
+        .into_iter()
+        .flatten()
+        .map(|end| Duration::from_secs(end.saturating_sub(unix_now)))
+        .fold(cache_for, Duration::min);
+    let mut scopes: Vec<String> = active.scope.split_ascii_whitespace().map(str::to_owned).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let identity = Identity {
+        kind,
+        client_id: active.client_id,
+        subject: active.sub,
+        scopes,
+        issuer: active.iss,
+        audience: match active.aud {
+            Audience::One(one) => vec![one],
+            Audience::Many(many) => many,
+        },
+        expires_at: active.exp,
+    };
+    let usable_until = now.checked_add(usable).unwrap_or(now);
+    Ok(Introspected::Valid(Box::new(Verified { identity, internal_token, usable_until, expires_at: active.exp })))
+}
+
+/// A page of the revocation feed.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub(super) epoch: String,
+    pub(super) sequence: u64,
+    pub(super) reset: bool,
+    pub(super) revocations: Vec<Revocation>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Revocation {
+    pub(super) revoked_at: f64,
+    #[serde(flatten)]
+    pub(super) what: Revoked,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Revoked {
+    Token {
+        digest: String,
+    },
+    Client {
+        client_id: String,
+    },
+    /// A kind that a newer server knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Revoked {
+    /// The digest of a revoked token as bytes.
+    pub(super) fn parse_digest(digest: &str) -> Option<[u8; 32]> {
+        let hex = digest.as_bytes();
+        let mut key = [0; 32];
+        if hex.len() != 64 || !hex.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        for (byte, pair) in key.iter_mut().zip(hex.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(key)
+    }
+}

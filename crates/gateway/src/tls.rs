@@ -1,0 +1,75 @@
+//! TLS towards clients: certificates from files, read again on request.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::{ClientCertificate, Tls};
+
+/// Why certificates are refused; what was in force stays.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    #[error("cannot read `{0}`: {1}")]
+    Read(String, std::io::Error),
+    #[error("`{0}` holds no {1}")]
+    Empty(String, &'static str),
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+    #[error("client certificates: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. Each call makes a new ticket key, so that no session outlives its trust anchors.
+pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions()?;
+    let builder = match &tls.client_ca {
+        Some(ca) if tls.client_certificate != ClientCertificate::None => {
+            builder.with_client_cert_verifier(client_verifier(ca, tls.client_certificate)?)
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(certificates(&tls.certificate)?, key(&tls.key)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+fn client_verifier(
+    ca: &Path,
+    wanted: ClientCertificate,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
+    let builder = if wanted == ClientCertificate::Optional { builder.allow_unauthenticated() } else { builder };
+    Ok(builder.build()?)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = rustls_pemfile::certs(&mut open(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|e| TlsError::Read(path.display().to_string(), e))?;
+    if chain.is_empty() { Err(TlsError::Empty(path.display().to_string(), "certificate")) } else { Ok(chain) }
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    rustls_pemfile::private_key(&mut open(path)?)
+        .map_err(|e| TlsError::Read(path.display().to_string(), e))?
+        .ok_or_else(|| TlsError::Empty(path.display().to_string(), "private key"))
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, TlsError> {
+    File::open(path).map(BufReader::new).map_err(|e| TlsError::Read(path.display().to_string(), e))
+}
