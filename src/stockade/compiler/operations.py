@@ -65,10 +65,22 @@ class CompiledOperation:
 
 
 def base_paths(operation: Operation, policy: Policy) -> list[str]:
-    """Paths of an operation: the policy's base path or those of `servers`, in front of the template, decoded."""
+    """Paths of an operation: the policy's base path or those of `servers`, in front of the template, decoded.
+
+    Those that decoding would turn into other paths are left out; `check` denies their operation.
+    """
+    written = dict.fromkeys(_as_written(operation, policy))
+    return [_decode_literals(path) for path in written if not _escapes_structure(path)]
+
+
+def _as_written(operation: Operation, policy: Policy) -> list[str]:
     bases = [policy.api.base_path] if policy.api.base_path is not None else list(operation.base_paths) or [""]
     template = operation.path_template if operation.path_template.startswith("/") else f"/{operation.path_template}"
-    return list(dict.fromkeys(unquote(base).rstrip("/") + _decode_literals(template) for base in bases))
+    return [base.rstrip("/") + template for base in bases]
+
+
+def _escapes_structure(path: str) -> bool:
+    return _ESCAPED_STRUCTURE.search(re.sub(r"\{[^{}]*\}", "", path)) is not None
 
 
 def _decode_literals(template: str) -> str:
@@ -153,11 +165,10 @@ class _Builder:
             raise UnsupportedError(f"the method `{self._operation.method.upper()}`", self._operation.node.pointer)
         for unsupported in self._operation.unsupported:
             raise UnsupportedError(unsupported.construct, unsupported.node.pointer)
-        bases = self._operation.base_paths if self._policy.api.base_path is None else ()
-        for text in (*bases, re.sub(r"\{[^{}]*\}", "", self._operation.path_template)):
-            if _ESCAPED_STRUCTURE.search(text):
+        for path in _as_written(self._operation, self._policy):
+            if _escapes_structure(path):
                 raise UnsupportedError(
-                    f"the path `{text}`, which escapes what has a meaning", self._operation.node.pointer
+                    f"the path `{path}`, which escapes what has a meaning", self._operation.node.pointer
                 )
 
     def parts(self) -> dict[str, Any]:

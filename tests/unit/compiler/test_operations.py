@@ -336,5 +336,7 @@ def test_response_headers_are_declared(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("path", ["/a%2Fb", "/a%5cb", "/%7Bx%7D", "/a%00"])
 def test_paths_that_escape_what_has_a_meaning_are_denied(workshop: Workshop, path: str) -> None:
-    built = workshop.compile(document({path: {"get": {"responses": OK}}}))
-    assert built.operation()["deny"] is not None
+    """Decoded it would be another path, so it is not in the bundle at all, where it could stand in for that one."""
+    built = workshop.compile(document({path: {"get": {"responses": OK}}, "/c": {"get": {"responses": OK}}}))
+    assert [(operation["paths"], operation["deny"]) for operation in built.payload["operations"]] == [(["/c"], None)]
+    assert built.compiled.coverage.denied == 1
