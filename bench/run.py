@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
-PARTS = ("rps", "latency", "handshakes", "memory", "operations", "compile", "engine")
+PARTS = ("rps", "latency", "handshakes", "memory", "engine", "compile", "operations")
 ATTACK = "/v1/orders/4711?currency=1%27%20OR%20%271%27=%271%27%20UNION%20SELECT%20password%20FROM%20users--"
 AGAINST = {
     "nginx": ("stockade", "nginx"),
@@ -131,8 +131,8 @@ def _start_stockade(bench: Bench, stockade: Stockade) -> None:
     time.sleep(2)
     bench.results["ready_seconds"] = round(started.ready_seconds, 2)
     bench.results["idle_mb"] = {
-        "gateway": round(memory_kb(list(started.gateway)) / 1024, 1),
-        "authorization_server": round(memory_kb(list(started.authorization_server)) / 1024, 1),
+        "gateway": round(memory_kb(list(started.idle_gateway)) / 1024, 1),
+        "authorization_server": round(memory_kb(list(started.idle_authorization_server)) / 1024, 1),
     }
 
 

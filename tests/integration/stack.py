@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -166,6 +167,7 @@ class Stack:
         self.ready: dict[str, Any] = json.loads(text)
         self.url: str = self.ready["api_url"]
         self.ca: str = self.ready["ca_file"]
+        self.tls = ssl.create_default_context(cafile=self.ca)
         return self.ready
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -246,7 +248,7 @@ class Stack:
             self.ready["token_endpoint"],
             data={"grant_type": "client_credentials", "scope": " ".join(scopes)} if scopes else {"grant_type": "client_credentials"},
             auth=(made["client_id"], made["client_secret"]),
-            verify=self.ca,
+            verify=self.tls,
             trust_env=False,
         )
         assert answer.status_code == 200, answer.text
@@ -254,7 +256,7 @@ class Stack:
 
     def http(self, *, http2: bool = False, **options: Any) -> httpx.Client:
         """A client that trusts the development CA."""
-        return httpx.Client(base_url=self.url, verify=self.ca, trust_env=False, http2=http2, timeout=20, **options)
+        return httpx.Client(base_url=self.url, verify=self.tls, trust_env=False, http2=http2, timeout=20, **options)
 
     def event(self, problem: httpx.Response) -> dict[str, Any]:
         """The event of a refusal, by the id in its problem document."""

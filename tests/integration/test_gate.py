@@ -74,7 +74,7 @@ def test_the_internal_jwt_verifies_against_the_published_keys(stack: Stack, upst
     with stack.http() as client:
         assert client.get("/orders", headers=bearer(stack.token(READ))).status_code == 200
     internal = (upstream.seen[0].header("authorization") or "").removeprefix("Bearer ")
-    keys = httpx.get(stack.ready["issuer_url"] + "/oauth2/jwks", verify=stack.ca, trust_env=False).json()
+    keys = httpx.get(stack.ready["issuer_url"] + "/oauth2/jwks", verify=stack.tls, trust_env=False).json()
     assert jwt.decode(internal, KeySet.import_key_set(keys)).claims["iss"] == stack.ready["issuer_url"]
 
 
@@ -144,7 +144,7 @@ def test_no_token_gets_401_with_a_challenge_and_the_metadata(stack: Stack, upstr
     assert challenge.startswith("Bearer")
     assert "error=" not in challenge
     metadata_url = challenge.split('resource_metadata="')[1].split('"')[0]
-    metadata = httpx.get(metadata_url, verify=stack.ca, trust_env=False).json()
+    metadata = httpx.get(metadata_url, verify=stack.tls, trust_env=False).json()
     assert metadata["resource"] == stack.url
     assert metadata["authorization_servers"] == [stack.ready["issuer_url"]]
 
@@ -188,7 +188,7 @@ def test_a_revoked_token_is_refused_within_a_second(stack: Stack, upstream: Upst
         assert client.get("/orders", headers=bearer(token)).status_code == 200
         done = httpx.post(
             stack.ready["issuer_url"] + "/oauth2/revoke", data={"token": token},
-            auth=(made["client_id"], made["client_secret"]), verify=stack.ca, trust_env=False,
+            auth=(made["client_id"], made["client_secret"]), verify=stack.tls, trust_env=False,
         )  # fmt: skip
         assert done.status_code == 200
         took = until(lambda: client.get("/orders", headers=bearer(token)).status_code == 401, 3, "revocation")
@@ -202,12 +202,12 @@ def test_a_disabled_client_loses_all_its_tokens(stack: Stack, upstream: Upstream
     fields = {"grant_type": "client_credentials"}
     credentials = (made["client_id"], made["client_secret"])
     endpoint = stack.ready["token_endpoint"]
-    token = httpx.post(endpoint, data=fields, auth=credentials, verify=stack.ca, trust_env=False).json()["access_token"]
+    token = httpx.post(endpoint, data=fields, auth=credentials, verify=stack.tls, trust_env=False).json()["access_token"]
     with stack.http() as client:
         assert client.get("/orders", headers=bearer(token)).status_code == 200
         assert stack.cli("client", "disable", "short-lived").returncode == 0
         until(lambda: client.get("/orders", headers=bearer(token)).status_code == 401, 2, "revocation")
-    assert httpx.post(endpoint, data=fields, auth=credentials, verify=stack.ca, trust_env=False).status_code == 401
+    assert httpx.post(endpoint, data=fields, auth=credentials, verify=stack.tls, trust_env=False).status_code == 401
 
 
 # Lookup
@@ -333,7 +333,7 @@ def test_a_client_gets_exactly_the_declared_number_and_then_429(stack: Stack, up
     made = stack.cli_json("client", "create", f"limited-{time.time_ns()}", "--scope", READ, "--json")
     token = httpx.post(
         stack.ready["token_endpoint"], data={"grant_type": "client_credentials"},
-        auth=(made["client_id"], made["client_secret"]), verify=stack.ca, trust_env=False,
+        auth=(made["client_id"], made["client_secret"]), verify=stack.tls, trust_env=False,
     ).json()["access_token"]  # fmt: skip
     answers = [client.get("/limited", headers=bearer(token)) for _ in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3

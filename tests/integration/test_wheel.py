@@ -66,4 +66,4 @@ def test_the_wheel_alone_puts_a_gate_in_front_of_an_api(
     finally:
         upstream.close()
     with pytest.raises(httpx.HTTPError):
-        httpx.get(stack.url + "/status", verify=stack.ca, trust_env=False)
+        httpx.get(stack.url + "/status", verify=stack.tls, trust_env=False)

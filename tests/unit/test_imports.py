@@ -20,7 +20,7 @@ ALLOWED = {
     "observe": set(),
     "assess": {"compiler", "policy", "spec"},
     "control": {"enforcement", "identity", "compiler", "policy", "spec"},
-    "demo": {"observe"},
+    "demo": {"control", "identity", "observe", "policy"},
     "cli": {"control", "assess", "observe", "identity", "enforcement", "compiler", "policy", "spec", "demo"},
 }
 

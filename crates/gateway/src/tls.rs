@@ -1,7 +1,5 @@
 //! TLS towards clients: certificates from files, read again on request.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +7,7 @@ use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{ClientCertificate, Tls};
@@ -18,9 +17,9 @@ use crate::config::{ClientCertificate, Tls};
 #[non_exhaustive]
 pub enum TlsError {
     #[error("cannot read `{0}`: {1}")]
-    Read(String, std::io::Error),
-    #[error("`{0}` holds no {1}")]
-    Empty(String, &'static str),
+    Pem(String, rustls_pki_types::pem::Error),
+    #[error("`{0}` holds no certificate")]
+    Empty(String),
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
     #[error("client certificates: {0}")]
@@ -58,18 +57,11 @@ fn client_verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Vec<_> = rustls_pemfile::certs(&mut open(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|e| TlsError::Read(path.display().to_string(), e))?;
-    if chain.is_empty() { Err(TlsError::Empty(path.display().to_string(), "certificate")) } else { Ok(chain) }
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| TlsError::Pem(path.display().to_string(), error))?;
+    if chain.is_empty() { Err(TlsError::Empty(path.display().to_string())) } else { Ok(chain) }
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    rustls_pemfile::private_key(&mut open(path)?)
-        .map_err(|e| TlsError::Read(path.display().to_string(), e))?
-        .ok_or_else(|| TlsError::Empty(path.display().to_string(), "private key"))
-}
-
-fn open(path: &Path) -> Result<BufReader<File>, TlsError> {
-    File::open(path).map(BufReader::new).map_err(|e| TlsError::Read(path.display().to_string(), e))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::Pem(path.display().to_string(), error))
 }

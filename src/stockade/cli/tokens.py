@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def request(place: Place, client_id: str, scopes: tuple[str, ...], as_json: bool
             ready["token_endpoint"],
             data=fields,
             auth=(client_id, _secret("client secret")),
-            verify=ready["ca_file"] or True,
+            verify=ssl.create_default_context(cafile=ready["ca_file"]),
             timeout=10,
             trust_env=False,
         )

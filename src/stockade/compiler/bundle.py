@@ -79,7 +79,7 @@ def compile_bundle(description: Description, policy: Policy, *, check_schemas: C
 def _compile_operations(
     description: Description, policy: Policy, schemas: SchemaCompiler
 ) -> Iterator[CompiledOperation]:
-    ordered = sorted(description.operations, key=lambda each: (base_paths(each, policy)[0], each.method.upper()))
+    ordered = sorted(description.operations, key=lambda each: (base_paths(each, policy)[:1], each.method.upper()))
     names = Counter(operation.operation_id for operation in ordered)
     taken: set[tuple[str, str]] = set()
     dialect = description.root.value.get("jsonSchemaDialect") if isinstance(description.root.value, dict) else None

@@ -12,7 +12,8 @@ from typing import Any
 from stockade.compiler.references import Place, References
 
 _ORDER = ("integer", "number", "boolean", "null", "array", "object", "string")
-_MAX_DEPTH = 6
+_MAX_DEPTH = 3  # a form's object, a field, its items or members, and one for good measure
+_MAX_NODES = 5000
 _MAX_IN_PLACE = 32
 _HINTS = {
     "minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number",
@@ -21,90 +22,121 @@ _HINTS = {
 }  # fmt: skip
 
 
+Identity = tuple[str, str]
+Places = dict[Identity, Place]
+
+
 @dataclass(slots=True)
 class _View:
-    """What all in-place parts of a schema say together. `types` None: any."""
+    """What all in-place parts of a schema say together. `types` None: any. Members are by where they stand."""
 
     types: frozenset[str] | None = None
-    items: list[Place] = field(default_factory=list)
-    properties: dict[str, list[Place]] = field(default_factory=dict)
-    additional: list[Place] = field(default_factory=list)
+    items: Places = field(default_factory=dict)
+    properties: dict[str, Places] = field(default_factory=dict)
+    additional: Places = field(default_factory=dict)
 
     def take_in(self, other: _View) -> None:
         """Add what another part says about members; types are the caller's to combine."""
-        self.items += other.items
-        self.additional += other.additional
+        self.items.update(other.items)
+        self.additional.update(other.additional)
         for name, places in other.properties.items():
-            self.properties.setdefault(name, []).extend(places)
+            self.properties.setdefault(name, {}).update(places)
 
 
-def decode_tree(references: References, place: Place) -> dict[str, Any]:
-    """The bundle's `decode` of a schema. Raises UnsupportedError for a broken reference."""
-    return _tree(references, [place], 0)
+class Decoder:
+    """Decode trees of one description; what a referenced schema says is found out once."""
 
+    def __init__(self, references: References) -> None:
+        self._references = references
+        self._known: dict[Identity, _View] = {}
+        self._left = 0
 
-def _tree(references: References, places: list[Place], depth: int) -> dict[str, Any]:
-    if depth > _MAX_DEPTH:
-        return {"types": ["string"]}
-    view = _View()
-    types: frozenset[str] = frozenset()
-    for place in places:
-        part = _view(references, place, 0)
-        types |= part.types if part.types is not None else frozenset(["string"])
-        view.take_in(part)
-    if "number" in types:
-        types -= {"integer"}
-    tree: dict[str, Any] = {"types": [kind for kind in _ORDER if kind in types] or ["string"]}
-    if "array" in types and view.items:
-        tree["items"] = _tree(references, view.items, depth + 1)
-    if "object" in types:
-        if view.properties:
+    def tree(self, place: Place) -> dict[str, Any]:
+        """The bundle's `decode` of a schema. Raises UnsupportedError for a broken reference.
+
+        Deeper than text can nest, and beyond `_MAX_NODES`, everything is read as a string: where the schema wants
+        something else, that fails.
+        """
+        self._left = _MAX_NODES
+        return self._tree(_at([place]), 0)
+
+    def types(self, place: Place) -> list[str]:
+        """The types to try for the schema itself."""
+        types = self._view(place, 0).types
+        return [kind for kind in _ORDER if kind in types] if types else ["string"]
+
+    def _tree(self, places: Places, depth: int) -> dict[str, Any]:
+        self._left -= 1
+        if depth > _MAX_DEPTH or self._left < 0:
+            return {"types": ["string"]}
+        view = _View()
+        types: frozenset[str] = frozenset()
+        for place in places.values():
+            part = self._view(place, 0)
+            types |= part.types if part.types is not None else frozenset(["string"])
+            view.take_in(part)
+        if "number" in types:
+            types -= {"integer"}
+        tree: dict[str, Any] = {"types": [kind for kind in _ORDER if kind in types] or ["string"]}
+        if "array" in types and view.items:
+            tree["items"] = self._tree(view.items, depth + 1)
+        if "object" in types and view.properties:
             tree["properties"] = {
-                name: _tree(references, schemas, depth + 1) for name, schemas in sorted(view.properties.items())
+                name: self._tree(schemas, depth + 1) for name, schemas in sorted(view.properties.items())
             }
-        if view.additional:
-            tree["additional"] = _tree(references, view.additional, depth + 1)
-    return tree
+        if "object" in types and view.additional:
+            tree["additional"] = self._tree(view.additional, depth + 1)
+        return tree
+
+    def _target(self, place: Place, reference: str, depth: int) -> _View:
+        target = self._references.target(place, reference)
+        if target[:2] not in self._known:
+            self._known[target[:2]] = _View()  # a schema that refers to itself in place says nothing more by that
+            self._known[target[:2]] = self._view(target, depth + 1)
+        return self._known[target[:2]]
+
+    def _view(self, place: Place, depth: int) -> _View:
+        value = place.value
+        if not isinstance(value, dict) or depth > _MAX_IN_PLACE:
+            return _View()
+        reference = self._references.reference(value)
+        if reference is not None and self._references.is_alias(value):
+            return self._target(place, reference, depth)
+        view = _own(place, draft4=self._references.is_draft4)
+        if reference is not None:
+            _and(view, self._target(place, reference, depth))
+        if isinstance(value.get("allOf"), list):
+            for index in range(len(value["allOf"])):
+                _and(view, self._view(place.child("allOf", index), depth + 1))
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(value.get(keyword), list):
+                branches = [place.child(keyword, index) for index in range(len(value[keyword]))]
+                _and(view, _any([self._view(branch, depth + 1) for branch in branches]))
+        if view.types is None:
+            view.types = _hinted(value)
+        if self._references.is_draft4 and value.get("nullable") is True and view.types is not None:
+            view.types |= {"null"}
+        return view
 
 
-def _view(references: References, place: Place, depth: int) -> _View:
-    value = place.value
-    if not isinstance(value, dict) or depth > _MAX_IN_PLACE:
-        return _View()
-    if references.is_alias(value):
-        return _view(references, references.target(place, value["$ref"]), depth + 1)
-    view = _own(place, draft4=references.is_draft4)
-    reference = references.reference(value)
-    parts = [references.target(place, reference)] if reference is not None else []
-    if isinstance(value.get("allOf"), list):
-        parts += [place.child("allOf", index) for index in range(len(value["allOf"]))]
-    for part in parts:
-        _and(view, _view(references, part, depth + 1))
-    for keyword in ("anyOf", "oneOf"):
-        if isinstance(value.get(keyword), list):
-            branches = [place.child(keyword, index) for index in range(len(value[keyword]))]
-            _and(view, _any([_view(references, branch, depth + 1) for branch in branches]))
-    if view.types is None:
-        view.types = _hinted(value)
-    if references.is_draft4 and value.get("nullable") is True and view.types is not None:
-        view.types |= {"null"}
-    return view
+def _at(places: list[Place]) -> Places:
+    return {place[:2]: place for place in places}
 
 
 def _own(place: Place, *, draft4: bool) -> _View:
     value = place.value
     view = _View(_types(value, draft4=draft4))
     if isinstance(value.get("items"), dict):
-        view.items.append(place.child("items"))
+        view.items.update(_at([place.child("items")]))
     prefix = value.get("prefixItems")
     if isinstance(prefix, list) and not draft4:
-        view.items += [place.child("prefixItems", index) for index in range(len(prefix))]
+        view.items.update(_at([place.child("prefixItems", index) for index in range(len(prefix))]))
     if isinstance(value.get("properties"), dict):
-        view.properties = {name: [place.child("properties", name)] for name in value["properties"]}
+        view.properties = {name: _at([place.child("properties", name)]) for name in value["properties"]}
     if isinstance(value.get("additionalProperties"), dict):
-        view.additional.append(place.child("additionalProperties"))
+        view.additional.update(_at([place.child("additionalProperties")]))
     if isinstance(value.get("patternProperties"), dict):
-        view.additional += [place.child("patternProperties", name) for name in value["patternProperties"]]
+        view.additional.update(_at([place.child("patternProperties", name) for name in value["patternProperties"]]))
     return view
 
 

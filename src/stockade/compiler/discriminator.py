@@ -16,7 +16,6 @@ from stockade.spec.model import Description
 
 _COMPONENT = re.compile(r"/components/schemas/([^/]+)\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
-_MAX_DEPTH = 16
 Identity = tuple[str, str]
 
 
@@ -71,17 +70,25 @@ class Discriminators:
                 found.setdefault(mapped[:2], mapped)
         return list(found.values())
 
-    def names(self, discriminator: Discriminator, target: Place, reference: str | None, depth: int = 0) -> list[str]:
-        """The values that choose `target`, which the description calls `reference`; sorted."""
-        names = {name for name, identity in discriminator.mapping.items() if identity == target[:2]}
-        for pointer in (target.pointer, (reference or "").rpartition("#")[2]):
-            component = _COMPONENT.search(pointer)
-            if component:
-                names.add(component.group(1).replace("~1", "/").replace("~0", "~"))
-        inner = self.read(target)
-        if inner is not None and inner.property_name == discriminator.property_name and depth < _MAX_DEPTH:
-            for place, inner_reference in self._branches(target):
-                names.update(self.names(inner, place, inner_reference, depth + 1))
+    def names(self, discriminator: Discriminator, target: Place, reference: str | None) -> list[str]:
+        """The values that choose `target`, which the description calls `reference`; sorted.
+
+        Where the target chooses further by the same property, so do the values for its own choices.
+        """
+        names: set[str] = set()
+        seen: set[Identity] = set()
+        waiting = [(discriminator, target, reference)]
+        while waiting:
+            chooser, place, called = waiting.pop()
+            names.update(name for name, identity in chooser.mapping.items() if identity == place[:2])
+            for pointer in (place.pointer, (called or "").rpartition("#")[2]):
+                component = _COMPONENT.search(pointer)
+                if component:
+                    names.add(component.group(1).replace("~1", "/").replace("~0", "~"))
+            inner = self.read(place) if place[:2] not in seen else None
+            seen.add(place[:2])
+            if inner is not None and inner.property_name == discriminator.property_name:
+                waiting += [(inner, branch, branch_reference) for branch, branch_reference in self._branches(place)]
         return sorted(names)
 
     def _branches(self, target: Place) -> list[tuple[Place, str | None]]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from stockade.compiler.decode import decode_tree
+from stockade.compiler.decode import Decoder
 from stockade.compiler.references import Place, References
 
 Kind = Literal["json", "form", "multipart", "text", "binary"]
@@ -40,7 +40,7 @@ def essence(media_type: str) -> Essence | None:
 
 
 def kind_of(  # noqa: PLR0911 (a table)
-    media_type: str, schema: Place | None, references: References
+    media_type: str, schema: Place | None, references: References, decoder: Decoder
 ) -> Kind | None:
     """The kind of a body; None when it has a schema that nothing here can check. Raises UnsupportedError."""
     if media_type == "application/json" or media_type.endswith("+json"):
@@ -54,7 +54,7 @@ def kind_of(  # noqa: PLR0911 (a table)
         return "text" if media_type.startswith("text/") and media_type not in _STREAMED else "binary"
     if not isinstance(target.value, dict):
         return None
-    if "string" not in decode_tree(references, target)["types"]:
+    if "string" not in decoder.types(target):
         # Generators write `*/*` for what is JSON; read so, whatever is not JSON is refused.
         return "json" if media_type in ("*/*", "application/*") else None
     return _text_kind(media_type, target)

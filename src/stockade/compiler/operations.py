@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from stockade.compiler.coverage import Note
-from stockade.compiler.decode import decode_tree
 from stockade.compiler.errors import Construct, UnsupportedError
 from stockade.compiler.media import essence, kind_of
 from stockade.compiler.references import Place
@@ -38,6 +38,8 @@ _STYLES = {
     "header": ("simple",),
     "cookie": ("form",),
 }
+# `/`, `\`, braces and controls in escapes: decoded they would change what the path is, and no request may spell them.
+_ESCAPED_STRUCTURE = re.compile(r"%(2[fF]|5[cC]|7[bBdDfF]|[01][0-9a-fA-F])|[\\\x00-\x1f\x7f]")
 _COLLECTION_STYLES = {"spaceDelimited": "array", "pipeDelimited": "array", "deepObject": "object"}
 
 
@@ -63,10 +65,22 @@ class CompiledOperation:
 
 
 def base_paths(operation: Operation, policy: Policy) -> list[str]:
-    """Paths of an operation: the policy's base path or those of `servers`, in front of the template, decoded."""
+    """Paths of an operation: the policy's base path or those of `servers`, in front of the template, decoded.
+
+    Those that decoding would turn into other paths are left out; `check` denies their operation.
+    """
+    written = dict.fromkeys(_as_written(operation, policy))
+    return [_decode_literals(path) for path in written if not _escapes_structure(path)]
+
+
+def _as_written(operation: Operation, policy: Policy) -> list[str]:
     bases = [policy.api.base_path] if policy.api.base_path is not None else list(operation.base_paths) or [""]
     template = operation.path_template if operation.path_template.startswith("/") else f"/{operation.path_template}"
-    return list(dict.fromkeys(unquote(base).rstrip("/") + _decode_literals(template) for base in bases))
+    return [base.rstrip("/") + template for base in bases]
+
+
+def _escapes_structure(path: str) -> bool:
+    return _ESCAPED_STRUCTURE.search(re.sub(r"\{[^{}]*\}", "", path)) is not None
 
 
 def _decode_literals(template: str) -> str:
@@ -151,6 +165,11 @@ class _Builder:
             raise UnsupportedError(f"the method `{self._operation.method.upper()}`", self._operation.node.pointer)
         for unsupported in self._operation.unsupported:
             raise UnsupportedError(unsupported.construct, unsupported.node.pointer)
+        for path in _as_written(self._operation, self._policy):
+            if _escapes_structure(path):
+                raise UnsupportedError(
+                    f"the path `{path}`, which escapes what has a meaning", self._operation.node.pointer
+                )
 
     def parts(self) -> dict[str, Any]:
         """Parameters, body and responses. Raises UnsupportedError."""
@@ -189,7 +208,7 @@ class _Builder:
     def _decode(self, node: Node | None) -> dict[str, Any] | None:
         if node is None:
             return None
-        return decode_tree(self._schemas.references, Place(node.document, node.pointer, node.value))
+        return self._schemas.decoder.tree(Place(node.document, node.pointer, node.value))
 
     # Parameters
 
@@ -229,7 +248,7 @@ class _Builder:
     def _kind(self, media_type: str, content: MediaType) -> str | None:
         schema = content.schema
         place = Place(schema.document, schema.pointer, schema.value) if schema is not None else None
-        return kind_of(media_type, place, self._schemas.references)
+        return kind_of(media_type, place, self._schemas.references, self._schemas.decoder)
 
     def _check_style(self, parameter: Parameter, decode: dict[str, Any] | None) -> None:
         pointer = parameter.node.pointer
@@ -296,7 +315,7 @@ class _Builder:
             "kind": kind,
             "schema": schema,
             "decode": self._decode(first.schema) if kind in ("form", "multipart") else None,
-            "encoding": {name: _encoding(each) for name, each in sorted(first.encoding.items())},
+            "encoding": {name: _encoding(each, first) for name, each in sorted(first.encoding.items())},
             "pointer": first.node.pointer,
         }
 
@@ -356,7 +375,10 @@ class _Builder:
             self._note("undeclared_errors", f"{pointer}/responses", "errors are not all declared")
 
 
-def _encoding(encoding: Encoding) -> dict[str, Any]:
+def _encoding(encoding: Encoding, holder: MediaType) -> dict[str, Any]:
+    ranges = encoding.content_type.split(",") if encoding.content_type is not None else []
+    if any(essence(each) is None for each in ranges) or encoding.style not in _STYLES["query"]:
+        raise UnsupportedError("an encoding that cannot be read", f"{holder.node.pointer}/encoding")
     return {
         "content_type": encoding.content_type,
         "style": encoding.style,

@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from stockade.compiler.decode import Decoder
 from stockade.compiler.discriminator import Discriminators
 from stockade.compiler.errors import Construct, UnsupportedError
 from stockade.compiler.references import Place, References
 from stockade.compiler.shape import Shape, Shapes, is_explicit
+from stockade.errors import BundleError
 from stockade.policy.gaps import IN_PLACE, GapKind, gap
 from stockade.spec.model import Description, Node
 
+MAX_DEFINITIONS = 100_000
 Direction = Literal["request", "response", "plain"]
 Level = Literal["closed", "branch", "open"]
 
@@ -40,6 +43,7 @@ _SUBSCHEMAS_2020 = {
     "unevaluatedItems": "nested", "contentSchema": "nested", "then": "same", "else": "same", "not": "plain",
     "if": "plain", "contains": "plain", "propertyNames": "plain",
 }  # fmt: skip
+_IN_PLACE = frozenset(IN_PLACE)
 _DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "https://spec.openapis.org/oas/3.1/dialect/")
 # Keywords that other drafts know and this dialect ignores: worth a word to the author.
 _IGNORED_DRAFT4 = frozenset([
@@ -81,6 +85,7 @@ class SchemaCompiler:
     def __init__(self, description: Description) -> None:
         self._references = References(description)
         self._shapes = Shapes(self._references)
+        self.decoder = Decoder(self._references)
         self._discriminators = Discriminators(description, self._references)
         self._draft4 = description.dialect == "draft4"
         self._copied = _COPIED if self._draft4 else _COPIED_2020
@@ -128,6 +133,10 @@ class SchemaCompiler:
         identity = (place.document, place.pointer, variant)
         key = self._keys.get(identity)
         if key is None:
+            if len(self.definitions) >= MAX_DEFINITIONS:
+                raise BundleError(
+                    f"the schemas need more than {MAX_DEFINITIONS} definitions", hint="simplify their compositions"
+                )
             key = self._keys[identity] = _name(len(self.definitions), place.pointer, variant)
             self.definitions[key] = Definition(place.pointer, problem=problem)
             if problem is None:
@@ -181,7 +190,7 @@ class SchemaCompiler:
 
     def _plain(self, place: Place, variant: Variant) -> dict[str, Any]:
         value = place.value
-        shape = self._shapes.of(place) if any(keyword in value for keyword in IN_PLACE) else None
+        shape = None if _IN_PLACE.isdisjoint(value) else self._shapes.of(place)
         inner = Variant(variant.direction, variant.level, self._hidden(place, shape, variant))
         plan = self._plan(place, shape, variant.level)
         out = self._keywords(place, inner, plan)

@@ -83,7 +83,11 @@ class StateFolder:
 
 
 def open_state(root: Path) -> StateFolder:
-    """Make the folder with owner-only access if needed. Raises StateError with what to do."""
+    """Make the folder with owner-only access if needed. Raises StateError with what to do.
+
+    The path becomes absolute: the parts' configuration files lie inside it, and read relative paths as their own.
+    """
+    root = root.absolute()
     try:
         for folder in (root, *(root / name for name in FOLDERS)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

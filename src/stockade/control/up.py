@@ -291,7 +291,7 @@ class Installation:
     def _server_certificate(self) -> tuple[Path, Path]:
         tls = self._policy.listen.tls
         if tls.certificate is not None and tls.key is not None:
-            return tls.certificate, tls.key
+            return tls.certificate.absolute(), tls.key.absolute()
         return self._state.tls / "server.pem", self._state.tls / "server.key"
 
     def _start_metrics(self) -> None:

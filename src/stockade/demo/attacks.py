@@ -341,7 +341,7 @@ ATTACKS: tuple[Attack, ...] = (
            proofs.debug_page),
     Attack("undeclared-admin", "GET /admin/users", "API9", "lookup", _get("/admin/users", BROWSE),
            proofs.password_hashes),
-    Attack("original-url", "X-Original-URL: /internal/debug", "API9", "validate_response",
+    Attack("original-url", "X-Original-URL: /internal/debug", "API9", "framing",
            _get("/products", None, ("X-Original-URL", "/internal/debug")), proofs.debug_page,
            "header removed by the gate"),
     Attack("dot-segments", "/products/../internal/debug", "API9", "lookup",

@@ -7,6 +7,7 @@ They are put into the database as if they had been issued, so that the gate meet
 from __future__ import annotations
 
 import secrets
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class DemoCredentials:
         self._audience = audience
         self._clients: dict[str, CreatedClient] = {}
         self._tokens: dict[tuple[str, tuple[str, ...]], str] = {}
-        self._http = httpx.Client(verify=str(ca_file), timeout=10, trust_env=False)
+        self._http = httpx.Client(verify=ssl.create_default_context(cafile=ca_file), timeout=10, trust_env=False)
 
     def client(self, label: str) -> CreatedClient:
         """The registered client of this label, with every scope of the description."""

@@ -47,7 +47,7 @@ def gateway_config(policy: Policy, places: Places) -> dict[str, Any]:
             "trusted_proxies": [str(network) for network in policy.listen.trusted_proxies],
         },
         "bundle": {"path": str(places.bundle), "public_key": places.public_key},
-        "upstream": policy.api.upstream.model_dump(mode="json"),
+        "upstream": _upstream(policy),
         "authorization_server": {
             "url": places.authorization_server_url,
             "ca": str(places.internal_ca),
@@ -58,7 +58,7 @@ def gateway_config(policy: Policy, places: Places) -> dict[str, Any]:
         },
         "connections": policy.listen.connections.model_dump(mode="json"),
         "events": {
-            "path": str(policy.events.path or places.events),
+            "path": str((policy.events.path or places.events).absolute()),
             "max_bytes": policy.events.max_bytes,
             "files": policy.events.files,
             "queue": policy.events.queue,
@@ -69,13 +69,24 @@ def gateway_config(policy: Policy, places: Places) -> dict[str, Any]:
     }
 
 
+def _upstream(policy: Policy) -> dict[str, Any]:
+    dumped: dict[str, Any] = policy.api.upstream.model_dump(mode="json")
+    tls = policy.api.upstream.tls
+    dumped["tls"] |= {name: _absolute(getattr(tls, name)) for name in ("ca", "certificate", "key")}
+    return dumped
+
+
 def _tls(policy: Policy, places: Places) -> dict[str, Any] | None:
     tls = policy.listen.tls
     if tls.mode == "off":
         return None
     return {
-        "certificate": str(places.certificate or tls.certificate),
-        "key": str(places.key or tls.key),
-        "client_ca": str(tls.client_ca) if tls.client_ca else None,
+        "certificate": _absolute(places.certificate or tls.certificate),
+        "key": _absolute(places.key or tls.key),
+        "client_ca": _absolute(tls.client_ca),
         "client_certificate": tls.client_certificate,
     }
+
+
+def _absolute(path: Path | None) -> str | None:
+    return str(path.absolute()) if path is not None else None

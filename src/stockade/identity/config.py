@@ -6,7 +6,7 @@ Relative paths are relative to the file. Unknown fields are refused. No secret s
 from __future__ import annotations
 
 import re
-from pathlib import Path  # noqa: TC003 - pydantic reads it
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -106,6 +106,7 @@ class ExternalIssuer(_Model):
     algorithms: tuple[Algorithm, ...] = ("ES256", "PS256", "EdDSA", "Ed25519", "RS256")
     ca: Path | None = None
     jwks_uri: HttpsUrl | None = None
+    # How far the issuer's clock may be ahead of ours, for `nbf` and `iat`.
     leeway_seconds: int = Field(default=5, ge=0, le=60)
     keys_max_age_seconds: int = Field(default=600, ge=30)
 

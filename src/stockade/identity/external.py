@@ -227,7 +227,8 @@ def _check_claims(token: Unverified, config: ExternalIssuer, now: float) -> None
     if config.audience not in (aud if isinstance(aud, list) else [aud]):
         raise InvalidTokenError("another audience")
     exp = numeric_date(claims.get("exp"))
-    if exp is None or exp + config.leeway_seconds <= now:
+    # No leeway here: the internal token ends with this one and would be born dead.
+    if exp is None or exp <= now:
         raise InvalidTokenError("expired, or without expiry")
     for name in ("nbf", "iat"):
         moment = numeric_date(claims.get(name, 0))

@@ -98,6 +98,9 @@ class _BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._address is None:
             return
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            # The first bytes after an answer; blank lines, say, would otherwise hold the connection for ever.
+            self._expect(self.gatekeeper.limits.head_timeout_seconds)
         super().data_received(data)
         # A head that ends within this piece is measured by its fields; one that goes on, by the bytes so far.
         if self._reading_head:

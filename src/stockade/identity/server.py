@@ -193,7 +193,7 @@ def _on_signals(
 
 
 def reload(services: Services, config_path: Path, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    """Take up scopes, audiences, lifetimes, throttling, external issuer and certificates. What is wrong changes nothing.
+    """Take up scopes, audiences, lifetimes, throttling, external issuer, certificates. What is wrong changes nothing.
 
     Addresses and connection limits need a restart, and so do the fields of `_FIXED`, which are refused.
     """

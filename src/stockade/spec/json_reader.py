@@ -173,7 +173,7 @@ class _Reading:
                 break
             seen.add(key)
         where = place(self._text, self._second(key), self._file)
-        raise DescriptionError(f"duplicate key `{key}`", location=where, hint="keep one of the two")
+        raise DescriptionError(f"duplicate key `{key[:80]}`", location=where, hint="keep one of the two")
 
     def _second(self, key: str) -> int:
         """The offset of the second `key` in the object that would have been the next to close."""

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from stockade.errors import DescriptionError, Location
 from stockade.spec.faults import Fault
 from stockade.spec.json_reader import JsonPositions, read_json, too_deep
-from stockade.spec.limits import MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_REFERENCE_HOPS, MAX_TOTAL_BYTES, LimitError
+from stockade.spec.limits import MAX_DOCUMENTS, MAX_REFERENCE_CHARS, MAX_REFERENCE_HOPS, MAX_TOTAL_BYTES, LimitError
 from stockade.spec.model import Node
 from stockade.spec.pointer import split, step
 from stockade.spec.survey import TooBigError, resources, survey
@@ -89,9 +89,8 @@ def _check_bounds(document: Document) -> None:
     except TooBigError as error:
         if error.deep and document.is_json:
             raise too_deep(document.text, document.file) from None
-        what = f"nested deeper than {MAX_DEPTH} levels" if error.deep else f"more than {MAX_NODES} values"
         hint = "split the description into files"
-        raise LimitError(what, location=Location(document.file, 1, 1, ""), hint=hint) from None
+        raise LimitError(error.what, location=Location(document.file, 1, 1, ""), hint=hint) from None
     document.nodes, document.references, document.has_ids = found.nodes, found.references, found.has_ids
 
 
@@ -188,6 +187,9 @@ class Library:
 
     def resolve(self, node: Node, reference: str) -> Node:
         """What `reference` names, seen from `node` (RFC 3986 §5, RFC 6901 §6). Raises Fault at `node`."""
+        if len(reference) > MAX_REFERENCE_CHARS:
+            hint = "give what it names a shorter name"
+            raise Fault(f"a `$ref` of more than {MAX_REFERENCE_CHARS} characters", node, hint=hint)
         key = (node.document, self._base_pointer(node), reference)
         if key not in self._resolved:
             target = self._find(node, reference)
@@ -279,6 +281,8 @@ class Library:
         if document.has_ids and self._knows_ids:
             found = self._index(document)
         for pointer, reference in found:
+            if len(reference) > MAX_REFERENCE_CHARS:
+                continue
             base = self._base_pointer(Node(document.key, pointer, None))
             try:
                 yield _absolute(document.bases.get(base, document.uri), reference)

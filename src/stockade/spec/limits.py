@@ -13,6 +13,12 @@ MAX_DOCUMENTS = 1_000
 MAX_DEPTH = 200
 MAX_NODES = 1_000_000
 """JSON values in one document, every YAML alias counted as often as it is used."""
+TEXT_PER_NODE = 1_000
+"""In YAML, characters of one scalar that count as one more value, so that aliases cannot multiply text."""
+MAX_POINTER_CHARS = 8_192
+"""Length of the longest JSON pointer into a document, estimated from the longest key of each level."""
+MAX_REFERENCE_CHARS = 4_096
+MAX_PATH_VARIABLES = 100
 MAX_NUMBER_CHARS = 1_000
 MAX_ANCHOR_CHARS = 200
 MAX_REFERENCE_HOPS = 50

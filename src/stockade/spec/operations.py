@@ -97,12 +97,10 @@ class Operations:
             self._context.warn(f"the path `{template}` is not served: {fault.message}", fault.node)
             return
         for method in _METHODS:
-            found = [source for source in item.sources if method in source.value]
-            if len(found) > 1:
-                hint = "keep one of the two"
-                item.faults.append(Fault(f"`{method}` both beside and behind `$ref`", node, hint=hint))
-            for source in found[:1]:
-                yield self._operation(item, method, child(source, method))
+            found = [child(source, method) for source in item.sources if method in source.value]
+            twice = Fault(f"`{method}` both beside and behind `$ref`", node, hint="keep one of the two")
+            if found:
+                yield self._operation(item, method, found[0], [twice] if len(found) > 1 else [])
 
     def _path_item(self, template: str, node: Node) -> _PathItem:
         require_object(node, "a path item")
@@ -122,8 +120,8 @@ class Operations:
             item.faults.append(Fault(f"`{_POLICY}` beside `$ref`", child(node, _POLICY), hint=hint))
         return item
 
-    def _operation(self, item: _PathItem, method: str, node: Node) -> Operation:
-        faults = [*self._everywhere, *item.faults]
+    def _operation(self, item: _PathItem, method: str, node: Node, own: list[Fault]) -> Operation:
+        faults = [*self._everywhere, *item.faults, *own]
         value = node.value if isinstance(node.value, dict) else {}
         if isinstance(node.value, dict):
             self._context.unknown_fields(node, _OPERATION_FIELDS, "an operation")
@@ -136,12 +134,13 @@ class Operations:
         self._note_callbacks(safe)
         body = _try(faults, lambda: self._body(safe, method))
         responses = self._responses(safe, faults)
-        self._context.spend(1 + len(parameters) + len(responses))
+        paths = self._served_under(item, safe, faults)
+        self._context.spend(1 + len(parameters) + len(responses) + len(paths))
         return Operation(
             operation_id=_try(faults, lambda: text_field(safe, "operationId")),
             method=method.upper(),
             path_template=item.template,
-            base_paths=self._served_under(item, safe, faults),
+            base_paths=paths,
             parameters=parameters,
             request_body=body,
             responses=responses,

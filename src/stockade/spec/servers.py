@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from stockade.spec.context import list_field, object_field, require_object, required_text, text_field
+from stockade.spec.context import list_field, object_field, require_object, text_field
 from stockade.spec.faults import Fault
 from stockade.spec.limits import MAX_BASE_PATHS
 from stockade.spec.pointer import child
@@ -50,7 +50,9 @@ def base_paths(context: Context, holder: Node) -> tuple[str, ...] | None:
 def _paths(context: Context, server: Node) -> list[str]:
     require_object(server, "a server")
     context.unknown_fields(server, _SERVER_FIELDS, "a server")
-    url = required_text(server, "url", "a server")
+    url = text_field(server, "url")
+    if url is None:
+        raise Fault("a server without `url`", server, hint="add `url`")
     if not _VARIABLE.match(url):
         # Variables of the scheme, host and port do not change the path.
         authority = _AUTHORITY.match(url)

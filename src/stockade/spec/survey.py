@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stockade.spec.limits import MAX_DEPTH, MAX_NODES
+from stockade.spec.limits import MAX_DEPTH, MAX_NODES, MAX_POINTER_CHARS
 from stockade.spec.pointer import escape
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ _NAME_MAPS = frozenset(
 
 
 class TooBigError(Exception):
-    """More levels (`deep`) or more values than one document may have."""
+    """One document has more levels, more values or longer keys than it may."""
 
-    def __init__(self, *, deep: bool) -> None:
-        super().__init__()
+    def __init__(self, what: str, *, deep: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
         self.deep = deep
 
 
@@ -53,25 +54,31 @@ def survey(root: Any) -> Survey:
     has_ids = False
     nodes = 1
     level = [root] if isinstance(root, (dict, list)) else []
-    depth = 0
+    depth = pointer = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise TooBigError(deep=True)
+            raise TooBigError(f"nested deeper than {MAX_DEPTH} levels", deep=True)
         following: list[Any] = []
+        longest = 0
         for container in level:
             nodes += len(container)
             if nodes > MAX_NODES:
-                raise TooBigError(deep=False)
+                raise TooBigError(f"more than {MAX_NODES} values")
             if type(container) is dict:
                 if "$ref" in container or "$dynamicRef" in container or "discriminator" in container:
                     references.update(_external(container))
                 if "$id" in container or "$anchor" in container or "$dynamicAnchor" in container:
                     has_ids = True
+                if container:
+                    longest = max(longest, *map(len, container))
                 values: Any = container.values()
             else:
                 values = container
             following += [value for value in values if type(value) is dict or type(value) is list]
+        pointer += longest + 1
+        if pointer > MAX_POINTER_CHARS:
+            raise TooBigError(f"JSON pointers longer than {MAX_POINTER_CHARS} characters")
         level = following
     return Survey(nodes, frozenset(references), has_ids)
 
@@ -90,6 +97,10 @@ def _external(container: dict[str, Any]) -> Iterator[str]:
                 yield target
 
 
+_Trail = tuple[Any, str] | None
+"""The way to a node: the trail of its parent, and its key. Most trails are never written out as pointers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """The schema resources in a document (JSON Schema 2020-12 §8.2).
@@ -104,30 +115,38 @@ class Resources:
 
 
 def resources(root: Any) -> Resources:
-    """Find what `survey` only noticed. Costs a pointer for each container, so only documents with `$id`s pay."""
+    """Find what `survey` only noticed. Costs more, so only documents with `$id`s pay."""
     found = Resources({}, [], [])
-    stack: list[tuple[str, Any, bool]] = [("", root, False)]
+    stack: list[tuple[_Trail, Any, bool]] = [(None, root, False)]
     while stack:
-        pointer, value, names = stack.pop()
+        trail, value, names = stack.pop()
         if isinstance(value, list):
-            stack += [(f"{pointer}/{i}", item, False) for i, item in reversed(list(enumerate(value)))]
+            stack += [((trail, str(i)), item, False) for i, item in reversed(list(enumerate(value)))]
         if not isinstance(value, dict):
             continue
         if not names:
-            _note(found, pointer, value)
+            _note(found, trail, value)
         for key, member in reversed(value.items()):
             if names or key not in _DATA:
                 inner = not names and key in _NAME_MAPS
-                stack.append((f"{pointer}/{escape(key)}", member, inner))
+                stack.append(((trail, key), member, inner))
     return found
 
 
-def _note(found: Resources, pointer: str, value: dict[str, Any]) -> None:
+def _pointer(trail: _Trail) -> str:
+    tokens = []
+    while trail is not None:
+        trail, token = trail
+        tokens.append(escape(token))
+    return "".join(f"/{token}" for token in reversed(tokens))
+
+
+def _note(found: Resources, trail: _Trail, value: dict[str, Any]) -> None:
     identifier = value.get("$id")
     if isinstance(identifier, str):
-        found.ids[pointer] = identifier
+        found.ids[_pointer(trail)] = identifier
     for keyword in ("$anchor", "$dynamicAnchor"):
         anchor = value.get(keyword)
         if isinstance(anchor, str):
-            found.anchors.append((pointer, anchor))
-    found.references.extend((pointer, reference) for reference in _external(value))
+            found.anchors.append((_pointer(trail), anchor))
+    found.references.extend((_pointer(trail), reference) for reference in _external(value))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from stockade.spec.faults import Fault
+from stockade.spec.limits import MAX_PATH_VARIABLES
 from stockade.spec.servers import check_literal
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def variables(template: str, node: Node) -> tuple[str, ...]:
         raise Fault(f"the path `{template[:80]}` with variables that touch", node, hint=hint)
     check_literal(literal, node)
     names = tuple(_VARIABLE.findall(template))
+    if len(names) > MAX_PATH_VARIABLES:
+        raise Fault(f"a path of more than {MAX_PATH_VARIABLES} variables", node, hint="use fewer")
     for name in names:
         if names.count(name) > 1:
             raise Fault(f"the path variable `{name[:80]}` twice", node, hint="give each variable its own name")

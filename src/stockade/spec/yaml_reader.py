@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
@@ -20,11 +21,12 @@ from stockade.spec.limits import (
     MAX_DEPTH,
     MAX_NODES,
     MAX_NUMBER_CHARS,
+    TEXT_PER_NODE,
     LimitError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -47,13 +49,16 @@ _SYNTAX_HINTS = {
 }
 
 
+_NO_CHILDREN: Mapping[str, Mark] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Where a node stands (line and column from 1): a member at its key, an element at its value."""
 
     line: int
     column: int
-    children: dict[str, Mark] = field(default_factory=dict)
+    children: Mapping[str, Mark] = field(default_factory=lambda: _NO_CHILDREN)
 
 
 def read_yaml(text: str, file: str) -> Any:
@@ -88,24 +93,26 @@ class _Frame:
         "height",
         "key",
         "key_place",
-        "mark",
+        "marks",
         "merge_next",
-        "merges",
+        "merged",
+        "place",
         "size",
         "wants_key",
     )
 
-    def __init__(self, container: Any, anchor: str | None, mark: Mark | None) -> None:
+    def __init__(self, container: Any, anchor: str | None, place: tuple[int, int] | None) -> None:
         self.container = container
         self.anchor = anchor
-        self.mark = mark
+        self.place = place
+        self.marks: dict[str, Mark] = {}
         self.size = 1
         self.height = 1
         self.wants_key = type(container) is dict
         self.key = ""
         self.key_place = (1, 1)
         self.merge_next = False
-        self.merges: list[_Built] | None = None
+        self.merged: _Built | None = None
 
 
 class _Tree:
@@ -162,7 +169,7 @@ class _Tree:
             self._key(frame, text, event)
             return
         value = text if event.style and event.tag is None else self._resolve(text, event)
-        built = _Built(value, self._mark(event), 1, 0, text)
+        built = _Built(value, self._mark(event), 1 + len(text) // TEXT_PER_NODE, 0, text)
         if anchor is not None:
             self._check_anchor(anchor, event)
             self._anchors[anchor] = built
@@ -227,13 +234,14 @@ class _Tree:
         if event.anchor is not None:
             self._check_anchor(event.anchor, event)
             self._anchors[event.anchor] = None
-        self._frames.append(_Frame(container, event.anchor, self._mark(event)))
+        self._frames.append(_Frame(container, event.anchor, _place(event) if self._with_marks else None))
 
     def _close(self, event: yaml.Event) -> None:
         frame = self._frames.pop()
-        for merged in frame.merges or ():
-            self._merge(frame, merged)
-        built = _Built(frame.container, frame.mark, frame.size, frame.height)
+        if frame.merged is not None:
+            self._merge(frame, frame.merged)
+        mark = Mark(*frame.place, frame.marks) if frame.place is not None else None
+        built = _Built(frame.container, mark, frame.size, frame.height)
         if frame.anchor is not None:
             self._anchors[frame.anchor] = built
         self._attach(built, event, counted=frame.size - 1)
@@ -261,10 +269,11 @@ class _Tree:
 
     def _key(self, frame: _Frame, text: str, event: yaml.Event) -> None:
         frame.wants_key = False
-        if text == "<<" and type(event) is yaml.ScalarEvent and not event.style:
+        is_merge = text == "<<" and type(event) is yaml.ScalarEvent and not event.style
+        if is_merge and frame.merged is None:
             frame.merge_next = True
             return
-        if text in frame.container:
+        if is_merge or text in frame.container:
             self._refuse(f"duplicate key `{text[:MAX_ANCHOR_CHARS]}`", event, "keep one of the two")
         frame.key = text
         # Claims the key's place in the order, and is overwritten by the value.
@@ -288,17 +297,17 @@ class _Tree:
             # An anchored scalar; collections and aliases that are no text were refused before.
             self._key(frame, built.text or "", event)
         elif type(frame.container) is list:
-            if frame.mark is not None and built.mark is not None:
-                frame.mark.children[str(len(frame.container))] = built.mark
+            if built.mark is not None:
+                frame.marks[str(len(frame.container))] = built.mark
             frame.container.append(built.value)
         elif frame.merge_next:
             self._check_merge(built, event)
-            frame.merges = [*(frame.merges or ()), built]
+            frame.merged = built
             frame.merge_next, frame.wants_key = False, True
         else:
             frame.container[frame.key] = built.value
-            if frame.mark is not None and built.mark is not None:
-                frame.mark.children[frame.key] = Mark(*frame.key_place, built.mark.children)
+            if built.mark is not None:
+                frame.marks[frame.key] = Mark(*frame.key_place, built.mark.children)
             frame.wants_key = True
 
     def _check_merge(self, built: _Built, event: yaml.Event) -> None:
@@ -312,10 +321,10 @@ class _Tree:
         for index, source in enumerate(merged.value if is_list else [merged.value]):
             for key, value in source.items():
                 frame.container.setdefault(key, value)
-            if frame.mark is not None and merged.mark is not None:
+            if merged.mark is not None:
                 mark = merged.mark.children[str(index)] if is_list else merged.mark
                 for key, child in mark.children.items():
-                    frame.mark.children.setdefault(key, child)
+                    frame.marks.setdefault(key, child)
 
     def _check_anchor(self, anchor: str, event: yaml.Event) -> None:
         if len(anchor) > MAX_ANCHOR_CHARS:

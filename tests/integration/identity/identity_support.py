@@ -13,17 +13,19 @@ import time
 from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote_plus
 
 import httpx
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from stockade.identity import admin
-from stockade.identity.certificates import DevelopmentCertificates, InternalCertificates
 from stockade.identity.jose import sign
 from stockade.identity.keys.seal import ensure_key_file
 from stockade.identity.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from stockade.identity.certificates import DevelopmentCertificates, InternalCertificates
 
 SOURCE = Path(__file__).parents[3] / "src"
 AUDIENCE = "https://localhost:8443"

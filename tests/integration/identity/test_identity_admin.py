@@ -92,7 +92,7 @@ def test_keys_with_the_same_kid_are_refused(storage: Storage) -> None:
 def test_weak_rsa_keys_are_refused(storage: Storage) -> None:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    numbers = rsa.generate_private_key(65_537, 1_024).public_key().public_numbers()
+    numbers = rsa.generate_private_key(65_537, 1_024).public_key().public_numbers()  # noqa: S505 - that is the point
     modulus = urlsafe_b64encode(numbers.n.to_bytes(128, "big")).rstrip(b"=").decode()
     jwks = {"keys": [{"kty": "RSA", "n": modulus, "e": "AQAB"}]}
     with pytest.raises(AdministrationError, match="cannot be used"):

@@ -9,7 +9,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from identity_support import (
     AUDIENCE,
@@ -27,6 +26,7 @@ from stockade.identity.jose import import_public_keys, parse, sign, verify
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import httpx
     from joserfc.jwk import Key
 
     from stockade.identity.certificates import DevelopmentCertificates, InternalCertificates

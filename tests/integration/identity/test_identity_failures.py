@@ -247,5 +247,5 @@ def _ask_until_refused(http: httpx.Client, client: admin.CreatedClient, tokens: 
 
 def _rows(server: Server, table: str) -> int:
     with server.storage() as storage, storage.read() as connection:
-        count: int = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+        count: int = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608
         return count

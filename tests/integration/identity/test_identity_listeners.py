@@ -62,8 +62,10 @@ def closed_after(sock: socket.socket) -> float:
     [
         b"",
         b"POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-        b"POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        b"Content-Length: 100\r\n\r\ngrant_type=",
+        (
+            b"POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 100\r\n\r\ngrant_type="
+        ),
     ],
     ids=["nothing", "half a head", "half a body"],
 )
@@ -85,6 +87,15 @@ def test_dripping_bytes_win_no_time(quick: Server) -> None:
                     if not sock.recv(100):
                         break
         assert time.monotonic() - started < 5
+
+
+def test_blank_lines_after_an_answer_win_no_time(quick: Server) -> None:
+    with connected(quick) as sock:
+        sock.sendall(b"GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.2)
+        sock.sendall(b"\r\n")
+        assert closed_after(sock) < 5
 
 
 def test_a_handshake_that_does_not_come_is_cut_off(quick: Server) -> None:

@@ -112,7 +112,9 @@ def test_the_log_names_digests_and_clients(server: Server, outside: httpx.Client
     revoke(outside, client, token)
     with server.storage() as storage:
         admin.disable_client(storage, client.client_id)
+    told = _told(gateway)
     answer = poll(gateway, after, epoch)
+    assert _told(gateway) == told + 2
     first, second = answer["revocations"]
     assert (answer["reset"], answer["sequence"], answer["epoch"]) == (False, after + 2, epoch)
     assert abs(answer["now"] - time.time()) < 2
@@ -211,6 +213,12 @@ def test_many_gateways_wait_at_once(
         thread.join(5)
     assert len(answers) == 10
     assert all(len(answer["revocations"]) == 1 for answer in answers)
+
+
+def _told(gateway: httpx.Client) -> int:
+    lines = gateway.get("/internal/metrics").text.splitlines()
+    samples = [line for line in lines if line.startswith("stockade_identity_revocations_told_total")]
+    return sum(int(line.rpartition(" ")[2]) for line in samples)
 
 
 def _lag(server: Server, gateway: httpx.Client, act: Callable[[], object]) -> float:

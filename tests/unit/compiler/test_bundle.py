@@ -11,8 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from compiler_workshop import A, B, Workshop, api, document, ref
+from compiler_workshop import A, B, Workshop, accept_all, api, document, ref
 
+from stockade.compiler import compile_bundle
 from stockade.errors import BundleError, PolicyError
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
@@ -255,3 +256,16 @@ def test_keywords_that_mean_nothing_are_reported(workshop: Workshop) -> None:
 def test_settings_to_come_are_warned_about(workshop: Workshop) -> None:
     built = workshop.compile(api(A), workshop.policy(layers={"detect": "observe"}))
     assert any("`detect`" in warning.message for warning in built.compiled.warnings)
+
+
+@pytest.mark.parametrize("value", [float("inf"), "\ud800", {1, 2}])
+def test_a_value_that_json_cannot_carry_denies_its_operation(workshop: Workshop, value: Any) -> None:
+    """The loader refuses most of these; the compiler does not rely on it."""
+    described = api({"type": "object", "properties": {"v": {"enum": [1]}}})
+    described["paths"]["/good"] = {"get": {"responses": OK}}
+    description = workshop.load(described)
+    body = next(each.request_body for each in description.operations if each.request_body is not None)
+    body.content[0].schema.value["properties"]["v"]["enum"] = [value]
+    compiled = compile_bundle(description, workshop.policy(), check_schemas=accept_all)
+    assert [operation.denied is not None for operation in compiled.coverage.operations] == [False, True]
+    assert b"JSON cannot carry" in compiled.payload

@@ -175,8 +175,8 @@ def test_a_parameter_is_carried_over_as_it_is(workshop: Workshop) -> None:
     assert schema_key in built.payload["schemas"]
     assert entry == {
         "name": "p", "in": "query", "required": True, "style": "pipeDelimited", "explode": False,
-        "allow_reserved": False,        "allow_empty_value": False, "content": None, "decode": {"types": ["array"], "items": {"types": ["string"]}},
-        "pointer": "/paths/~1a/get/parameters/0",
+        "allow_reserved": False, "allow_empty_value": False, "content": None, "pointer": "/paths/~1a/get/parameters/0",
+        "decode": {"types": ["array"], "items": {"types": ["string"]}},
     }  # fmt: skip
 
 
@@ -332,3 +332,11 @@ def test_response_headers_are_declared(workshop: Workshop) -> None:
     assert [header["name"] for header in entry["headers"]] == ["X-Rate"]
     assert entry["headers"][0]["decode"] == {"types": ["integer"]}
     assert entry["headers"][0]["required"] is True
+
+
+@pytest.mark.parametrize("path", ["/a%2Fb", "/a%5cb", "/%7Bx%7D", "/a%00"])
+def test_paths_that_escape_what_has_a_meaning_are_denied(workshop: Workshop, path: str) -> None:
+    """Decoded it would be another path, so it is not in the bundle at all, where it could stand in for that one."""
+    built = workshop.compile(document({path: {"get": {"responses": OK}}, "/c": {"get": {"responses": OK}}}))
+    assert [(operation["paths"], operation["deny"]) for operation in built.payload["operations"]] == [(["/c"], None)]
+    assert built.compiled.coverage.denied == 1

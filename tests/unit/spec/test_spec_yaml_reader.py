@@ -66,7 +66,10 @@ def test_keys_are_the_text_that_was_written() -> None:
     assert read_yaml(text, "f") == {"200": "a", "no": "b", "null": "c", "1.0": "d", "x": "e", "y": "f"}
 
 
-@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3", "200: a\n'200': b", "{a: 1, a: 1}", "&x a: 1\n*x : 2"])
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1\nb: 2\na: 3", "200: a\n'200': b", "{a: 1, a: 1}", "&x a: 1\n*x : 2", "x: &x {}\ny:\n  <<: *x\n  <<: *x"],
+)
 def test_duplicate_key_is_refused(text: str) -> None:
     error = refuse(text)
     assert "duplicate key" in error.message
@@ -170,6 +173,7 @@ BOMBS = {
     "huge anchor": "a: &" + "x" * 5_000_000 + " 1",
     "huge number": "a: " + "1" * 1_000_000,
     "huge hexadecimal number": "a: 0x" + "f" * 1_000_000,
+    "aliased text": "a: &a " + "x" * 5_000_000 + "\nb: [" + "*a, " * 1000 + "]",
     "many values": "[" + "a," * 3_000_000 + "]",
 }
 

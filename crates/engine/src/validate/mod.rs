@@ -20,6 +20,7 @@ mod json;
 mod media_type;
 mod multipart;
 mod parameters;
+mod patterns;
 mod percent;
 mod schema;
 mod style;

@@ -3,6 +3,7 @@
 use jsonschema::{Registry, Validator};
 use serde_json::{Map, Value};
 
+use super::patterns::move_patterns;
 use super::schema::{SchemaId, Schemas, draft, options, steps_of};
 use super::view::{Meter, View, ViewNode};
 use super::{Sizes, parse_json};
@@ -25,7 +26,9 @@ pub struct LoneSchema(Validator<View>);
 impl LoneSchema {
     pub fn build(dialect: &str, schema: &Value, remotes: &Registry<'_>) -> Result<LoneSchema, String> {
         let draft = draft(dialect).map_err(|problem| problem.message)?;
-        options(draft).with_registry(remotes).build(schema).map(LoneSchema).map_err(|error| error.to_string())
+        let mut schema = schema.clone();
+        move_patterns(&mut schema);
+        options(draft).with_registry(remotes).build(&schema).map(LoneSchema).map_err(|error| error.to_string())
     }
 
     /// Parses and checks one JSON text.

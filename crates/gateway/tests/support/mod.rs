@@ -1,6 +1,8 @@
 //! What the tests of the upstream side share: certificates, raw servers, a runtime like the gateway's threads.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod gate;
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -34,6 +34,7 @@ async def revoke(services: Services, request: Request) -> Response:
     sequence = await revoke_own(services, client, digest(text))
     if sequence is not None:
         services.feed.announce()
+        services.metrics.count("revocations")
         log("info", "token_revoked", client_id=client.client_id, sequence=sequence)
     return Response(status_code=200, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
 

@@ -21,7 +21,7 @@ from stockade.identity.storage.signing_keys import (
     SigningKeyRow,
     delete_retired_keys,
     insert_signing_key,
-    keys_were_made,
+    lock_signing_keys,
     mark_keys_made,
     move_signing_keys,
     read_signing_keys,
@@ -81,10 +81,9 @@ def open_keyring(connection: Connection, seal: Seal) -> Keyring:
 def ensure_keys(storage: Storage, seal: Seal, now: int) -> Keyring:
     """Open the keys, or make the first ones in a database that never had any. Raises StateError."""
     with storage.write() as connection:
-        if not keys_were_made(connection):
+        if mark_keys_made(connection):
             insert_signing_key(connection, _generate(seal, KeyState.CURRENT, now))
             insert_signing_key(connection, _generate(seal, KeyState.NEXT, now))
-            mark_keys_made(connection)
         try:
             return open_keyring(connection, seal)
         except KeysUnavailable as error:
@@ -99,6 +98,7 @@ def rotate(connection: Connection, seal: Seal, now: int, overlap_seconds: int) -
 
     Raises KeysUnavailable when the keys in force cannot be opened: the seal must be the one they were closed with.
     """
+    lock_signing_keys(connection)
     open_keyring(connection, seal)
     move_signing_keys(connection, KeyState.CURRENT, KeyState.PREVIOUS, now)
     move_signing_keys(connection, KeyState.NEXT, KeyState.CURRENT, now)
@@ -111,6 +111,7 @@ def care(connection: Connection, seal: Seal, now: int, lifetimes: Lifetimes) -> 
 
     Runs in a write transaction, so two servers that find the same old key rotate once.
     """
+    lock_signing_keys(connection)
     delete_retired_keys(connection, now - lifetimes.signing_key_overlap_seconds)
     keyring = open_keyring(connection, seal)
     if now - keyring.activated_at < lifetimes.signing_key_seconds:

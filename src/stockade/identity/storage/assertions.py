@@ -5,25 +5,17 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, insert, select
-
-from stockade.identity.storage.schema import used_assertions
+from sqlalchemy import text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_FIND = select(used_assertions.c.digest).where(used_assertions.c.digest == bindparam("digest"))
-_INSERT = insert(used_assertions)
+# One statement, so that of two transactions that race for the same assertion one waits for the other and then finds
+# its row. Both databases spell it alike.
+_USE = text("INSERT INTO used_assertions (digest, expires_at) VALUES (:digest, :expires_at) ON CONFLICT DO NOTHING")
 
 
 def use_assertion(connection: Connection, client_id: str, jti: str, expires_at: int) -> bool:
-    """Mark an assertion as used; False when it was used before.
-
-    Two transactions that race for the same one cannot both commit: the second breaks the primary key, and its
-    repetition then finds the row.
-    """
+    """Mark an assertion as used; False when it was used before."""
     digest = sha256(f"{client_id}\x00{jti}".encode()).digest()
-    if connection.execute(_FIND, {"digest": digest}).one_or_none() is not None:
-        return False
-    connection.execute(_INSERT, {"digest": digest, "expires_at": expires_at})
-    return True
+    return connection.execute(_USE, {"digest": digest, "expires_at": expires_at}).rowcount == 1

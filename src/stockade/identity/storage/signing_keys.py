@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from stockade.identity.storage.schema import meta, signing_keys
 
@@ -85,11 +85,18 @@ def delete_retired_keys(connection: Connection, before: float) -> int:
     ).rowcount
 
 
-def mark_keys_made(connection: Connection) -> None:
-    """Note that this database has had keys: if they are missing later, something took them."""
-    connection.execute(insert(meta).values(name="signing_keys_made", value="1"))
+def mark_keys_made(connection: Connection) -> bool:
+    """Note that this database has had keys, so that it is noticed if they are missing later. False when it was noted.
+
+    Of two processes that set up the same database one waits here for the other.
+    """
+    return connection.execute(_MARK, {"name": _MADE}).rowcount == 1
 
 
-def keys_were_made(connection: Connection) -> bool:
-    """Whether `mark_keys_made` was ever called on this database."""
-    return connection.execute(select(meta.c.value).where(meta.c.name == "signing_keys_made")).scalar() is not None
+def lock_signing_keys(connection: Connection) -> None:
+    """Keep others from changing the keys until the transaction ends."""
+    connection.execute(update(meta).where(meta.c.name == _MADE).values(value=meta.c.value))
+
+
+_MADE = "signing_keys_made"
+_MARK = text("INSERT INTO meta (name, value) VALUES (:name, '1') ON CONFLICT DO NOTHING")

@@ -78,8 +78,27 @@ fn patterns_are_ecma_262_and_not_anchored() {
 }
 
 #[test]
+fn look_ahead_at_the_start_of_a_pattern_is_understood() {
+    let schema = json!({"properties": {"p": {"type": "string", "pattern": r"^(?=.*\d)(?!.*--)[a-z\d-]{4,}$"}}});
+    for dialect in ["draft4", "draft2020-12"] {
+        let valid = |text: &str| check(dialect, schema.clone(), json!({"p": text})).is_ok();
+        assert!(valid("abc1") && valid("a-b1") && !valid("abcd") && !valid("a--1") && !valid("ab1"), "{dialect}");
+        let violation = check(dialect, schema.clone(), json!({"p": "a--1"})).unwrap_err();
+        assert_eq!(violation.to_string(), "/p: does not match the pattern; got a string of 4 characters");
+        assert_eq!((violation.keyword.as_str(), violation.schema_path.as_str()), ("pattern", "/properties/p/pattern"));
+        assert!(check(dialect, json!({"pattern": "(?=^.{2,3}$)a"}), json!("abc")).is_ok());
+        assert!(check(dialect, json!({"pattern": "(?=^.{2,3}$)a"}), json!("abcd")).is_err());
+        assert!(check(dialect, json!({"pattern": "^(?!x)"}), json!(5)).is_ok());
+        // Only where schemas stand: data that looks like one stays as it is.
+        let data = json!({"pattern": "^(?!x)y"});
+        assert!(check(dialect, json!({"enum": [data]}), data.clone()).is_ok());
+        assert_eq!(check_schemas(dialect, &json!({"a": schema})), []);
+    }
+}
+
+#[test]
 fn patterns_that_need_backtracking_are_named() {
-    for pattern in [r"(a)\1", r"a(?!b)", r"(?<=a)b", "(", "(a{1000}){1000}"] {
+    for pattern in [r"(a)\1", r"a(?!b)", r"(?<=a)b", r"^(?=a)b(?!c)", r"^(?!(a)\1)a", "(", "(a{1000}){1000}"] {
         let schemas =
             json!({"bad": {"properties": {"x": {"pattern": pattern}}}, "good": {}, "user": {"$ref": "#/$defs/bad"}});
         for dialect in ["draft4", "draft2020-12"] {
@@ -114,6 +133,22 @@ fn schemas_that_are_none_are_named() {
     }
     assert_eq!(check_schemas("draft4", &json!({"bad": {"exclusiveMinimum": 3}})).len(), 1);
     assert_eq!(check_schemas("draft9", &json!({})).len(), 1);
+}
+
+#[test]
+fn one_bad_schema_among_thousands_is_found_in_time() {
+    let mut schemas: Map<String, Value> = (0..3000)
+        .map(|i| {
+            (format!("k{i:04}"), json!({"properties": {"next": {"$ref": format!("#/$defs/k{:04}", (i + 1) % 3000)}}}))
+        })
+        .collect();
+    schemas.insert("bad".to_owned(), json!({"pattern": "("}));
+    schemas.insert("user".to_owned(), json!({"items": {"$ref": "#/$defs/bad"}}));
+    let start = Instant::now();
+    let problems = check_schemas("draft4", &Value::Object(schemas));
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.schema.as_str()).collect();
+    assert_eq!(keys, ["bad", "user"]);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
