@@ -41,13 +41,13 @@ def load_description(policy: Policy) -> Description:
     )
 
 
-def build(policy: Policy, state: StateFolder) -> Built:
+def build(policy: Policy, state: StateFolder, description: Description | None = None) -> Built:
     """Compile and sign; nothing is written but the serial. Raises InputError or BundleError, and then nothing changed.
 
     The engine loads the result here, in the control plane, so that a bundle it can't take never gets to a gateway.
     """
     started = time.perf_counter()
-    description = load_description(policy)
+    description = description or load_description(policy)
     compiled = compiler.compile_bundle(description, policy, check_schemas=engine.check_schemas)
     engine.Engine.from_payload(compiled.payload)
     serial = st.next_serial(state, compiled.payload)
