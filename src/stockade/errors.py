@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a file the operator wrote: `line` and `column` count from 1, `pointer` is a JSON pointer (RFC 6901)."""
+    """A place in a file the operator wrote: `line` and `column` from 1, `pointer` a JSON pointer (RFC 6901)."""
 
     file: str
     line: int | None = None

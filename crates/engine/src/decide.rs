@@ -141,10 +141,12 @@ impl Flow<'_, '_> {
             self.limit(quota, SPACE_ADDRESS, &[head.address.to_string().as_bytes()], Reason::AddressRate)?;
         }
         let identities = self.identify(route)?;
-        let borrowed: SmallVec<[&Identity; 2]> = identities.iter().collect();
-        let authorized = route.authorize(head, &borrowed, self.now);
-        self.settle(route, authorized, ())?;
-        self.limit_client(route, identities.first())?;
+        if let Some(identities) = &identities {
+            let borrowed: SmallVec<[&Identity; 2]> = identities.iter().collect();
+            let authorized = route.authorize(head, &borrowed, self.now);
+            self.settle(route, authorized, ())?;
+        }
+        self.limit_client(route, identities.as_ref().and_then(|identities| identities.first()))?;
         if route.mode(Layer::ValidateRequest) == Mode::Off {
             return within(route.unvalidated_body(), body);
         }
@@ -158,18 +160,24 @@ impl Flow<'_, '_> {
         }
     }
 
-    fn identify(&mut self, route: &Route<'_>) -> Result<SmallVec<[Identity; 2]>, Denial> {
+    /// The identities that the request has proved; `None` where the mode lets it go on without having proved any, so that
+    /// nothing is left to authorize.
+    fn identify(&mut self, route: &Route<'_>) -> Result<Option<SmallVec<[Identity; 2]>>, Denial> {
         if route.mode(Layer::Authenticate) == Mode::Off {
-            return Ok(SmallVec::new());
+            return Ok(None);
         }
-        let found = route.credentials(&self.request.head);
-        let Credentials::Present(credentials) = self.settle(route, found, Credentials::Public)? else {
-            return Ok(SmallVec::new());
+        let found = match route.credentials(&self.request.head) {
+            Ok(Credentials::Public) => Ok(SmallVec::new()),
+            Ok(Credentials::Present(credentials)) => {
+                credentials.iter().map(|credential| resolve(self.resolve, credential)).collect()
+            }
+            Err(denial) => Err(denial),
         };
-        let resolved = credentials.iter().map(|credential| resolve(self.resolve, credential)).collect();
-        match resolved {
-            Err(denial) if denial.reason == Reason::TokenInvalid && route.allows_anonymous() => Ok(SmallVec::new()),
-            resolved => self.settle(route, resolved, SmallVec::new()),
+        match found {
+            Err(denial) if denial.reason == Reason::TokenInvalid && route.allows_anonymous() => {
+                Ok(Some(SmallVec::new()))
+            }
+            found => self.settle(route, found.map(Some), None),
         }
     }
 

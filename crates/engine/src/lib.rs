@@ -11,6 +11,7 @@
 mod bundle;
 mod decide;
 mod decision;
+mod gate_fields;
 mod limits;
 mod plan;
 mod request;
@@ -23,6 +24,7 @@ pub use decide::{
     WholeResponse, decide_request, decide_response,
 };
 pub use decision::{Denial, Layer, Mode, Outcome, Reason};
+pub use gate_fields::is_gate_field;
 pub use limits::{LimitState, Limiter, Quota};
 pub use plan::{
     Answer, BodyPlan, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, ResponsePlan, Route,

@@ -382,3 +382,113 @@ fn encode_letters(path: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn operation(id: &str, path: &str, security: Value) -> Value {
+        let modes = json!({"authenticate": "enforce", "authorize": "enforce", "limits": "enforce",
+                           "validate_request": "enforce", "validate_response": "enforce"});
+        json!({"id": id, "method": "GET", "paths": [path], "pointer": "/p", "deny": null, "modes": modes, "security": security,
+               "parameters": [], "unknown_query": "deny", "body": null, "responses": [], "limit": null, "upgrade": [],
+               "stream_response": false})
+    }
+
+    fn plan(operations: Vec<Value>) -> Plan {
+        let payload = json!({
+            "format": 1, "description": {"title": "", "version": "", "source": "", "sha256": ""}, "dialect": "draft2020-12",
+            "hosts": [], "authentication": {"issuer": "https://a.example", "audience": "https://b.example", "scopes_supported": []},
+            "cors": null, "limits": {"per_address": null, "per_client": null, "max_tracked_keys": 10},
+            "sizes": {"max_target_bytes": 1000, "max_body_bytes": 10, "max_response_bytes": 10, "max_json_depth": 8,
+                      "max_json_nodes": 10, "max_json_string_bytes": 10, "max_number_chars": 10, "max_parameters": 10,
+                      "max_multipart_parts": 10},
+            "problem_base": "", "schemas": {}, "schema_pointers": {}, "operations": operations});
+        Plan::load(payload.to_string().as_bytes()).unwrap()
+    }
+
+    fn token(scopes: &[&str]) -> Value {
+        json!([[{"kind": "token", "scheme": "t", "scopes": scopes}]])
+    }
+
+    fn shop() -> Plan {
+        let key = |place: &str, name: &str| json!({"kind": "api_key", "scheme": "k", "in": place, "name": name, "scopes": []});
+        plan(vec![
+            operation("public", "/items/{id}", json!([])),
+            operation("read", "/orders/{id}", token(&["read"])),
+            operation("bare", "/me", token(&[])),
+            operation(
+                "keys",
+                "/keys",
+                json!([[key("header", "X-Key"), key("cookie", "k")], [key("query", "q")], [key("cookie", "l")]]),
+            ),
+            operation(
+                "mixed",
+                "/report.{format}",
+                json!([[{"kind": "mutual_tls", "scheme": "m"}, key("header", "Authorization")]]),
+            ),
+        ])
+    }
+
+    #[test]
+    fn a_sound_plan_passes() {
+        let report = self_check(&shop()).unwrap();
+        assert_eq!(report.operations, 5);
+        assert!(report.cases > 200, "{}", report.cases);
+        assert!(report.unprotected.is_empty());
+    }
+
+    #[test]
+    fn forgotten_security_is_noticed() {
+        for index in 1..5 {
+            let mut plan = shop();
+            plan.forget_security(index);
+            let failure = self_check(&plan).unwrap_err();
+            assert!(failure.case.contains("no credential"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn forgotten_scopes_are_noticed() {
+        let mut plan = shop();
+        plan.forget_scopes(1);
+        let failure = self_check(&plan).unwrap_err();
+        assert_eq!((failure.operation.as_str(), failure.case.as_str()), ("read", "a credential without scopes"));
+    }
+
+    #[test]
+    fn a_wrong_audience_is_noticed() {
+        let mut plan = shop();
+        plan.confuse_audience();
+        assert_eq!(self_check(&plan).unwrap_err().case, "a credential for another audience");
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_noticed() {
+        let mut plan = shop();
+        plan.misroute("/orders/{id}", "GET", 0);
+        assert!(self_check(&plan).unwrap_err().case.contains("leads elsewhere"));
+    }
+
+    #[test]
+    fn an_operation_that_policy_leaves_open_is_reported() {
+        let mut open = operation("open", "/open", token(&[]));
+        open["modes"]["authenticate"] = "observe".into();
+        assert_eq!(self_check(&plan(vec![open])).unwrap().unprotected, ["open"]);
+    }
+
+    #[test]
+    fn a_thousand_operations_take_less_than_a_second() {
+        let operations = (0..1000)
+            .map(|i| operation(&format!("o{i}"), &format!("/v1/things{}/{{id}}/parts{i}", i % 50), token(&["s"])));
+        let plan = plan(operations.collect());
+        let best = (0..3).map(|_| {
+            let started = std::time::Instant::now();
+            self_check(&plan).unwrap();
+            started.elapsed()
+        });
+        let best = best.min().unwrap();
+        assert!(best.as_millis() < 1000, "{best:?}");
+    }
+}

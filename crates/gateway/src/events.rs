@@ -482,3 +482,37 @@ fn text<S: Serializer>(value: &Option<Cow<'static, str>>, serializer: S) -> Resu
     }
     value[..end].serialize(serializer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_the_dates_of_the_calendar() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (789, (1972, 2, 29)),
+            (10_956, (1999, 12, 31)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (20_781, (2026, 11, 24)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(civil(days), date, "{days}");
+        }
+    }
+
+    #[test]
+    fn ids_are_version_7_unique_and_in_the_order_of_time() {
+        let early = EventId::at(UNIX_EPOCH + Duration::from_millis(1_764_000_000_000));
+        let late = EventId::at(UNIX_EPOCH + Duration::from_millis(1_764_000_000_001));
+        assert!(early.to_string() < late.to_string());
+        assert_eq!(early.0.get_version_num(), 7);
+        assert_eq!(early.0.get_variant(), uuid::Variant::RFC4122);
+        let many: std::collections::HashSet<String> = (0..10_000).map(|_| EventId::new().to_string()).collect();
+        assert_eq!(many.len(), 10_000);
+    }
+}

@@ -17,7 +17,7 @@ use crate::events::Outcome;
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Cells a counter is spread over; threads beyond share them.
-const SHARDS: usize = 4;
+const SHARDS: usize = 8;
 
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
 

@@ -154,6 +154,28 @@ fn a_body_dropped_halfway_closes_its_connection() {
 }
 
 #[test]
+fn a_body_that_nobody_wants_keeps_its_connection_if_it_is_small() {
+    on_thread(async {
+        for (answer, connections) in [
+            (&b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno"[..], 1),
+            (b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", 1),
+            (b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nno", 3),
+            (b"HTTP/1.1 404 Not Found\r\ncontent-length: 70000\r\n\r\nno", 3),
+        ] {
+            let server = always(answer).await;
+            let side = side(&[server.url()], json!({}));
+            for _ in 0..3 {
+                side.upstream.send(get("/"), true).await.expect("an answer").into_body().discard();
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+            assert_eq!(server.accepted(), connections, "{}", String::from_utf8_lossy(answer));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(side.metrics.upstream_connections.value(), i64::from(connections == 1));
+        }
+    });
+}
+
+#[test]
 fn surplus_bytes_never_become_the_next_answer() {
     on_thread(async {
         let surplus = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";

@@ -7,11 +7,14 @@ every later error can name file, line and pointer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from stockade.errors import Location
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from stockade.errors import Location
 
 ParameterPlace = Literal["path", "query", "header", "cookie"]
 Style = Literal["simple", "label", "matrix", "form", "spaceDelimited", "pipeDelimited", "deepObject"]
@@ -145,7 +148,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A whole description. `documents` maps a document key (the file's path as given) to its parsed root."""
+    """A whole description.
+
+    `documents` maps a document key to its parsed root, overlays applied: the key of a file is its path relative to the
+    folder of the description (so that it is the same wherever the folder lies), of a remote document its URL.
+    """
 
     title: str
     version: str
@@ -159,7 +166,9 @@ class Description:
     security_schemes: Mapping[str, SecurityScheme]
     extensions: Mapping[str, Any]
     resolve: Callable[[Node, str], Node]
-    """`resolve(from_node, ref)`: the node that `$ref` names, seen from `from_node`'s document. Raises DescriptionError."""
+    """`resolve(from_node, ref)`: the node that `$ref` names, seen from `from_node`. Raises DescriptionError."""
     locate: Callable[[Node], Location]
-    """File, line and column of a node (computed on demand)."""
+    """File, line and column of a node, of its nearest ancestor where it does not exist (computed on demand)."""
     warnings: tuple[tuple[str, Node], ...] = ()
+    inputs: tuple[Path, ...] = ()
+    """Every file that was read, overlays included; a change in any makes the description stale."""

@@ -7,6 +7,7 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use crate::decision::{Denial, Layer, Reason};
+use crate::gate_fields::is_gate_field;
 use crate::request::RequestHead;
 
 /// Fields that frame the message, name the caller or route it. A name that turns into one of these when `_` is read as
@@ -171,7 +172,7 @@ impl Framing {
     }
 
     fn is_guarded(&self, name: &str) -> bool {
-        name.starts_with("x-forwarded-") || name.starts_with("x-stockade-") || self.guarded.contains(name)
+        is_gate_field(name) || self.guarded.contains(name)
     }
 
     fn check_nominated(&self, value: &[u8]) -> Result<(), Denial> {

@@ -11,6 +11,8 @@ mod path;
 mod requests;
 mod responses;
 mod routing;
+#[cfg(test)]
+mod sabotage;
 mod security;
 mod shapes;
 

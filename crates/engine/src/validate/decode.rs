@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
+use super::schema::Located;
 use super::{SchemaId, Schemas, Sizes, Violation};
 
 /// How often the schema is asked again for one parameter or form.
@@ -128,8 +129,10 @@ impl Reading {
                 scalar.chosen += usize::from(more);
                 more
             }
-            Reading::Array(items) => items.iter_mut().fold(false, |any, item| item.advance() || any),
-            Reading::Object(members) => members.iter_mut().fold(false, |any, (_, member)| member.advance() || any),
+            Reading::Array(items) => items.iter_mut().map(Reading::advance).filter(|more| *more).count() > 0,
+            Reading::Object(members) => {
+                members.iter_mut().map(|(_, member)| member.advance()).filter(|more| *more).count() > 0
+            }
             Reading::Fixed(_) => false,
         }
     }
@@ -139,9 +142,10 @@ impl Reading {
 pub(super) fn settle(mut reading: Reading, schema: SchemaId, schemas: &Schemas) -> Result<(), Violation> {
     let mut first = None;
     for _ in 0..MAX_ATTEMPTS {
-        let Err((pointer, violation)) = schemas.check_located(schema, &reading.value()) else {
+        let Err(located) = schemas.check_located(schema, &reading.value()) else {
             return Ok(());
         };
+        let Located { pointer, violation } = *located;
         let exhausted = violation.is_exhaustion();
         first.get_or_insert(violation);
         if exhausted || !(reading.advance_at(&pointer) || reading.advance()) {

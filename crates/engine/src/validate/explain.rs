@@ -7,7 +7,7 @@ use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::Value;
 
-use super::Violation;
+use super::{Violation, patterns};
 
 /// Property names that the schemas spell out. Any other name is the client's and is shown only as its length.
 pub(super) struct DeclaredNames(AHashSet<Box<str>>);
@@ -62,8 +62,7 @@ pub(super) fn explain(
     };
     let (pointer, value) = locate(error.instance_path().as_str(), instance, declared);
     let (schema_key, schema_path) = split_schema_path(error.schema_path().as_str(), key);
-    let reason = reason(error.kind(), value, declared);
-    let evidence = if pointer.is_empty() { reason } else { format!("{pointer}: {reason}") };
+    let evidence = reason(error.kind(), value, declared);
     Violation { instance: pointer, schema_key, schema_path, keyword: keyword(error.kind()), evidence }
 }
 
@@ -98,7 +97,7 @@ fn split_schema_path(path: &str, wanted: &str) -> (String, String) {
         return (wanted.to_owned(), String::new());
     };
     match inside.split_once('/') {
-        Some((key, rest)) => (key.to_owned(), format!("/{rest}")),
+        Some((key, rest)) => (key.to_owned(), format!("/{}", rest.replace(patterns::KEYWORD, "pattern"))),
         None => (inside.to_owned(), String::new()),
     }
 }
@@ -106,7 +105,7 @@ fn split_schema_path(path: &str, wanted: &str) -> (String, String) {
 fn keyword(kind: &ValidationErrorKind) -> String {
     match kind {
         ValidationErrorKind::FalseSchema => "false".to_owned(),
-        kind => kind.keyword().to_owned(),
+        kind => kind.keyword().replace(patterns::KEYWORD, "pattern"),
     }
 }
 
@@ -144,7 +143,10 @@ fn reason(kind: &ValidationErrorKind, value: Option<&Value>, declared: &Declared
         }
         Kind::Constant { .. } => format!("not the only permitted value; got {got}"),
         Kind::Format { format } => format!("not in the format `{format}`; got {got}"),
-        // The only custom keyword is `format`, and its message is the format's name.
+        Kind::Custom { keyword, .. } if keyword == patterns::KEYWORD => {
+            format!("does not match the pattern; got {got}")
+        }
+        // The other custom keyword is `format`, and its message is the format's name.
         Kind::Custom { message, .. } => format!("not in the format `{message}`; got {got}"),
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
             format!("none of {} holds; got {got}", count(context.len(), "alternative", "alternatives"))

@@ -4,16 +4,17 @@
 //! OpenAPI 3.0 descriptions use them. OpenAPI's number formats constrain numbers, not strings, which the crate's
 //! custom formats cannot do; so the whole keyword is taken over here. An unknown format constrains nothing.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use ahash::AHashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use jsonschema::json::Node as _;
 use jsonschema::paths::Location;
-use jsonschema::{Draft, Keyword, Retrieve, ValidationError, ValidationOptions, Validator};
+use jsonschema::{Draft, Keyword, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
+use super::schema::Options;
 use super::view::{View, ViewNode};
 
 /// Formats that the validator crate knows.
@@ -50,8 +51,6 @@ const INTEGER_FORMATS: &[(&str, i128, i128)] = &[
     ("uint32", 0, u32::MAX as i128),
     ("uint64", 0, u64::MAX as i128),
 ];
-
-type Options<'i> = ValidationOptions<'i, Arc<dyn Retrieve>, View>;
 
 /// Takes the `format` keyword over.
 pub(super) fn with_formats(options: Options<'_>, draft: Draft) -> Options<'_> {

@@ -20,14 +20,18 @@ mod json;
 mod media_type;
 mod multipart;
 mod parameters;
+mod patterns;
 mod percent;
 mod schema;
 mod style;
 #[doc(hidden)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::decision::Reason;
 
@@ -77,6 +81,7 @@ pub(crate) struct Violation {
     pub schema_path: String,
     /// Empty where the check ran out of steps.
     pub keyword: String,
+    /// Why, without where.
     pub evidence: String,
 }
 
@@ -97,13 +102,24 @@ impl Violation {
     }
 }
 
+/// The evidence, after the place in the instance.
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.instance.is_empty() {
+            write!(formatter, "{}: ", self.instance)?;
+        }
+        formatter.write_str(&self.evidence)
+    }
+}
+
 /// Why a message is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub reason: Reason,
     /// JSON pointer of the parameter or content that refused, where one is known.
     pub pointer: Option<String>,
-    pub violation: Option<Violation>,
+    pub violation: Option<Box<Violation>>,
+    /// Complete: which parameter, where in its value, and why.
     pub evidence: Cow<'static, str>,
 }
 
@@ -114,8 +130,8 @@ impl Refusal {
 
     /// A schema's refusal.
     fn invalid(reason: Reason, violation: Violation) -> Refusal {
-        let evidence = violation.evidence.clone().into();
-        Refusal { reason, pointer: None, violation: Some(violation), evidence }
+        let evidence = violation.to_string().into();
+        Refusal { reason, pointer: None, violation: Some(Box::new(violation)), evidence }
     }
 
     fn at(mut self, pointer: &str) -> Refusal {

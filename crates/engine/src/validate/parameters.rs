@@ -29,6 +29,7 @@ pub(crate) struct Parameter {
     pub required: bool,
     pub style: String,
     pub explode: bool,
+    #[allow(dead_code, reason = "a client's licence to leave characters unencoded; it does not change the reading")]
     pub allow_reserved: bool,
     pub allow_empty_value: bool,
     pub content: Option<String>,

@@ -220,7 +220,6 @@ impl<'s> Reader<'s> {
         if raws.len() > 1 && !spelling.decode.may_be(Type::Array) {
             return Err(Fault::Duplicated);
         }
-        let mut fields = fields;
         self.shapes(
             spelling.decode,
             || match raws.as_slice() {
@@ -231,7 +230,7 @@ impl<'s> Reader<'s> {
                 true => Ok(None),
                 false => self.array(raws.iter().copied(), spelling.decode).map(Some),
             },
-            || self.exploded_object(&mut fields, spelling.decode, is_other),
+            || self.exploded_object(fields, spelling.decode, is_other),
         )
     }
 

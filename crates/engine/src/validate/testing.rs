@@ -3,6 +3,7 @@
 use jsonschema::{Registry, Validator};
 use serde_json::{Map, Value};
 
+use super::patterns::move_patterns;
 use super::schema::{SchemaId, Schemas, draft, options, steps_of};
 use super::view::{Meter, View, ViewNode};
 use super::{Sizes, parse_json};
@@ -25,7 +26,9 @@ pub struct LoneSchema(Validator<View>);
 impl LoneSchema {
     pub fn build(dialect: &str, schema: &Value, remotes: &Registry<'_>) -> Result<LoneSchema, String> {
         let draft = draft(dialect).map_err(|problem| problem.message)?;
-        options(draft).with_registry(remotes).build(schema).map(LoneSchema).map_err(|error| error.to_string())
+        let mut schema = schema.clone();
+        move_patterns(&mut schema);
+        options(draft).with_registry(remotes).build(&schema).map(LoneSchema).map_err(|error| error.to_string())
     }
 
     /// Parses and checks one JSON text.
@@ -60,7 +63,7 @@ impl Bundle {
     /// Parses and checks one JSON text; the evidence of the refusal.
     pub fn check(&self, key: Key, text: &[u8]) -> Result<(), String> {
         let value = parse_json(text, &self.sizes).map_err(|refusal| refusal.evidence.into_owned())?;
-        self.schemas.check(key.0, &value).map_err(|violation| violation.evidence)
+        self.schemas.check(key.0, &value).map_err(|violation| violation.to_string())
     }
 }
 

@@ -137,7 +137,7 @@ fn one(worker: &Worker, revocation: &Revocation, measure: bool) -> bool {
 }
 
 fn report(worker: &Worker, outcome: Outcome, what: &'static str) {
-    if let Some(events) = &worker.events {
+    if let Some(events) = worker.events.as_ref().and_then(std::sync::Weak::upgrade) {
         let mut event = Event::new(Kind::AuthorizationServer, outcome);
         event.detail = Some(what.into());
         events.emit(event);

@@ -130,7 +130,7 @@ impl Credentials {
             commands,
             timeout,
             cache_for: Duration::from_secs(config.cache_seconds),
-            events,
+            events: events.map(|events| Arc::downgrade(&events)),
         })?;
         memory.clone().publish(&metrics);
         Ok(Credentials { memory, questions, patience: timeout * 2, shared })
@@ -277,4 +277,55 @@ fn millis_since(start: Instant, now: Instant) -> u64 {
 /// The wall clock as a NumericDate.
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Memory {
+        let config = serde_json::json!({"url": "https://x", "ca": "ca", "certificate": "c", "key": "k"});
+        Memory::new(&serde_json::from_value(config).expect("a configuration"), Arc::new(Metrics::new()))
+    }
+
+    fn verified(usable_until: Instant, expires_at: Option<u64>) -> Arc<Verified> {
+        let identity = Identity {
+            kind: CredentialKind::AccessToken,
+            client_id: "c_1".to_owned(),
+            subject: "c_1".to_owned(),
+            scopes: Vec::new(),
+            issuer: "https://as.example".to_owned(),
+            audience: Vec::new(),
+            expires_at,
+        };
+        Arc::new(Verified { identity, internal_token: HeaderValue::from_static("Bearer x"), usable_until, expires_at })
+    }
+
+    #[test]
+    fn neither_clock_alone_prolongs_a_credential() {
+        let memory = memory();
+        let (now, wall) = (Instant::now(), unix_seconds());
+        let later = now + Duration::from_secs(60);
+        for (usable_until, expires_at, usable) in [
+            (later, Some(wall + 60), true),
+            (later, None, true),
+            // The wall clock was set back: `exp` seems far, but the monotonic time is over.
+            (now, Some(wall + 3600), false),
+            // It was set forward: `exp` is past, whatever the monotonic time says.
+            (later, Some(wall), false),
+        ] {
+            memory.active.insert([0; 32], verified(usable_until, expires_at));
+            assert_eq!(memory.find(CredentialKind::AccessToken, &[0; 32], now).is_some(), usable);
+        }
+    }
+
+    #[test]
+    fn nothing_is_fresh_before_the_feed_has_answered_once() {
+        let memory = memory();
+        assert!(!memory.is_fresh(Instant::now()));
+        memory.feed_answered();
+        assert!(memory.is_fresh(Instant::now()));
+        assert!(memory.is_fresh(Instant::now() + Duration::from_secs(9)));
+        assert!(!memory.is_fresh(Instant::now() + Duration::from_secs(11)));
+    }
 }

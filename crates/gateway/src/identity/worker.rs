@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,14 +42,15 @@ pub(super) struct Setup {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) timeout: Duration,
     pub(super) cache_for: Duration,
-    pub(super) events: Option<Arc<Events>>,
+    /// Weak: what the process still has to say at its end must not wait for this thread.
+    pub(super) events: Option<Weak<Events>>,
 }
 
 pub(super) struct Worker {
     pub(super) memory: Arc<Memory>,
     pub(super) upstream: Upstream,
     pub(super) timeout: Duration,
-    pub(super) events: Option<Arc<Events>>,
+    pub(super) events: Option<Weak<Events>>,
     cache_for: Duration,
     flights: RefCell<HashMap<(Key, CredentialKind), Flight>>,
     turns: Semaphore,

@@ -10,10 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::task::spawn_local;
 use tokio::time::Sleep;
 
 use super::UpstreamError;
 use super::pool::Lease;
+
+/// What of an unwanted body is read for its connection's sake, and for how long.
+const MAX_DISCARDED_BYTES: u64 = 64 << 10;
+const DISCARD_FOR: Duration = Duration::from_millis(250);
 
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -143,6 +148,14 @@ impl UpstreamResponseBody {
         body
     }
 
+    /// Reads what is left of a body that nobody wants, if it is little and comes soon, so that its connection serves on. Without this
+    /// call a body that is dropped before its end takes its connection with it.
+    pub fn discard(self) {
+        if self.state == State::Reading && self.remaining.is_none_or(|remaining| remaining <= MAX_DISCARDED_BYTES) {
+            spawn_local(tokio::time::timeout(DISCARD_FOR, read_away(self)));
+        }
+    }
+
     /// hyper knows the end of a body of known length before it is asked for another piece; some callers never ask.
     fn finish_if_complete(&mut self) {
         if self.incoming.is_end_stream() && self.remaining.is_none_or(|remaining| remaining == 0) {
@@ -182,6 +195,17 @@ impl UpstreamResponseBody {
             return Poll::Pending;
         }
         self.break_off(UpstreamError::Timeout("the answer's body stalled"))
+    }
+}
+
+async fn read_away(mut body: UpstreamResponseBody) {
+    let mut left = MAX_DISCARDED_BYTES;
+    while let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => return,
+        }
     }
 }
 

@@ -197,7 +197,7 @@ pub(super) struct Endpoint {
     /// Without credentials, as they are refused; for events.
     url: String,
     pub(super) tls: bool,
-    pub(super) host_header: HeaderValue,
+    authority: String,
     /// Without a slash at its end.
     pub(super) prefix: String,
     pub(super) server_name: Option<ServerName<'static>>,
@@ -263,7 +263,7 @@ impl Endpoint {
         Ok(Endpoint {
             url: shown.to_owned(),
             tls,
-            host_header: HeaderValue::from_str(authority.as_str()).map_err(|_| refuse("not a URL"))?,
+            authority: authority.as_str().to_owned(),
             prefix: uri.path().trim_end_matches('/').to_owned(),
             server_name,
             host,
@@ -271,6 +271,12 @@ impl Endpoint {
             resolved: Mutex::default(),
             health: Health::default(),
         })
+    }
+
+    /// A new copy of the value for `Host`.
+    pub(super) fn host_header(&self) -> HeaderValue {
+        // An authority consists of characters that may stand in a header.
+        HeaderValue::from_str(&self.authority).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     /// The addresses to try, in order; another one comes first each time. Asks the resolver again after a while, or after

@@ -225,7 +225,7 @@ impl Upstream {
         };
         attempt.succeeded();
         let stall = (!response::may_pause(&head)).then_some(self.pool.times.response);
-        let body = UpstreamResponseBody::new(incoming, expected, stall, leased.into_lease(&self.pool, attempt));
+        let body = UpstreamResponseBody::new(incoming, expected, stall, leased.into_lease(attempt));
         Ok(Response::from_parts(head, body))
     }
 
@@ -238,9 +238,10 @@ impl Upstream {
         http2: bool,
     ) -> Result<(), UpstreamError> {
         let pool = &self.pool;
+        let host = &pool.hosts[endpoint];
         let endpoint = &pool.shared.endpoints[endpoint];
         if !pool.config.preserve_host || !request.headers().contains_key(header::HOST) {
-            request.headers_mut().insert(header::HOST, endpoint.host_header.clone());
+            request.headers_mut().insert(header::HOST, host.clone());
         }
         let target = match &*endpoint.prefix {
             "" => target.clone(),
@@ -248,7 +249,7 @@ impl Upstream {
         };
         let mut parts = http::uri::Parts::default();
         if http2 {
-            let host = request.headers_mut().remove(header::HOST).unwrap_or_else(|| endpoint.host_header.clone());
+            let host = request.headers_mut().remove(header::HOST).unwrap_or_else(|| host.clone());
             parts.authority = Some(host.as_bytes().try_into().map_err(|_| bad_target())?);
             parts.scheme = Some(if endpoint.tls { Scheme::HTTPS } else { Scheme::HTTP });
         }

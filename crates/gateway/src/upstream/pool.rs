@@ -11,13 +11,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::spawn_local;
 
-use super::endpoint::{Standing, UpstreamShared};
+use super::endpoint::{Endpoint, Standing, UpstreamShared};
 use super::io::Place;
 use super::{UpstreamBody, UpstreamError, connect};
 use crate::config;
@@ -42,6 +42,8 @@ pub(super) struct Pool {
     pub(super) config: Arc<config::Upstream>,
     pub(super) shared: Arc<UpstreamShared>,
     pub(super) times: Times,
+    /// `Host` of each endpoint. A copy of this thread's own: cloning a value counts, and threads would fight over the counter.
+    pub(super) hosts: Box<[HeaderValue]>,
     endpoints: Box<[Side]>,
     random: Cell<u64>,
 }
@@ -148,15 +150,14 @@ impl Leased {
         Leased { link, received, reused, expires, stream }
     }
 
-    pub(super) fn into_lease(self, pool: &Rc<Pool>, attempt: Attempt) -> Lease {
-        Lease { leased: self, pool: pool.clone(), attempt }
+    pub(super) fn into_lease(self, attempt: Attempt) -> Lease {
+        Lease { leased: self, attempt }
     }
 }
 
 /// What a response body holds on to until it ends.
 pub(super) struct Lease {
     leased: Leased,
-    pool: Rc<Pool>,
     attempt: Attempt,
 }
 
@@ -167,13 +168,13 @@ impl Lease {
 
     /// The answer ended as it should: the connection can serve again.
     pub(super) fn complete(self) {
-        let Lease { leased, pool, attempt } = self;
-        pool.give_back(attempt.endpoint, leased);
+        let Lease { leased, attempt } = self;
+        attempt.pool.give_back(attempt.endpoint, leased);
     }
 
     /// The answer broke off; so does the connection, by being dropped.
     pub(super) fn broken(self) {
-        self.pool.shared.metrics.upstream_bodies_cut.inc();
+        self.attempt.pool.shared.metrics.upstream_bodies_cut.inc();
     }
 }
 
@@ -218,8 +219,9 @@ impl Pool {
             wait: millis(config.wait_timeout_ms),
         };
         let endpoints = shared.endpoints.iter().map(|_| Side::default()).collect();
+        let hosts = shared.endpoints.iter().map(Endpoint::host_header).collect();
         let seed = ahash::RandomState::new().hash_one(0) | 1;
-        let pool = Rc::new(Pool { config, shared, times, endpoints, random: Cell::new(seed) });
+        let pool = Rc::new(Pool { config, shared, times, hosts, endpoints, random: Cell::new(seed) });
         spawn_local(sweep(Rc::downgrade(&pool)));
         pool
     }

@@ -1,0 +1,57 @@
+# Stockade: two commands for a newcomer (`make run`, `make test`), the rest for those who work on it.
+# Everything lands in .venv, target/ and .setup/; nothing is installed outside this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROFILE ?= release
+RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: setup run test check wheel bench fuzz docs clean
+
+setup: .setup/native
+
+.setup/toolchain:
+	@PYTHON="$(PYTHON)" sh scripts/check-toolchain.sh
+	@mkdir -p .setup && touch $@
+
+.setup/python: requirements.lock | .setup/toolchain
+	@echo "setup: making $(VENV) and installing pinned Python packages"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.setup/native: .setup/python $(RUST_SOURCES) pyproject.toml
+	@echo "setup: building the Rust engine and gateway (the first time takes some minutes)"
+	@. $(BIN)/activate && maturin develop --profile $(PROFILE) --locked
+	@touch $@
+
+# ONCE=1 ends after the table; its exit status says whether every attack was stopped and every legitimate call passed.
+run: setup
+	@$(BIN)/stockade demo $(if $(ONCE),--once)
+
+test: setup check
+	cargo test --release --locked -p stockade-engine -p stockade-gateway
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/check.sh
+
+# One wheel that holds everything, built for speed.
+wheel: .setup/python
+	@. $(BIN)/activate && maturin build --profile $(or $(WHEEL_PROFILE),dist) --locked --out dist
+
+bench: setup
+	@sh bench/setup.sh
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+fuzz: setup
+	@sh scripts/fuzz.sh $(FUZZ_ARGS)
+
+docs: setup
+	@$(BIN)/python scripts/generate_docs.py
+
+clean:
+	rm -rf .setup .venv target dist

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Formatting, linting, typing, dependency audit: all of them run, the exit status says whether any failed.
+# A gate that cannot run here (its data cannot be had) says so in one line and does not count as passed silently.
+set -u
+failed=""
+
+run() {
+    name=$1
+    shift
+    echo "check: $name"
+    "$@" || failed="$failed $name"
+}
+
+run "ruff format" ruff format --check .
+run "ruff" ruff check .
+run "mypy" mypy
+run "rustfmt" cargo fmt --all --check
+run "clippy" cargo clippy --release --locked --quiet --workspace --all-targets -- -D warnings
+run "generated docs" python scripts/generate_docs.py --check
+
+# cargo-deny holds licences, sources and duplicate versions; its advisory data base is a git repository.
+if cargo deny --version >/dev/null 2>&1; then
+    run "cargo-deny (licences, sources, bans)" cargo deny --locked --log-level error check licenses sources bans
+    cargo deny --locked --log-level error check advisories >/dev/null 2>&1 ||
+        echo "check: cargo-deny advisories could not be checked, or found something: run \`cargo deny check advisories\` where its data can be had"
+else
+    echo "check: cargo-deny is not installed: skipped (\`cargo install --locked cargo-deny\`)"
+fi
+
+audit=$(pip-audit --requirement requirements.lock --no-deps --disable-pip 2>&1)
+status=$?
+case "$audit" in
+*vulnerabilit*found*| *Found*) [ $status -eq 0 ] || { echo "$audit"; failed="$failed pip-audit"; } ;;
+*"could not be audited"* | *rror*) echo "check: pip-audit: its data cannot be had here: skipped" ;;
+*) echo "check: pip-audit: nothing known" ;;
+esac
+
+[ -z "$failed" ] && exit 0
+echo "check: failed:$failed" >&2
+exit 1

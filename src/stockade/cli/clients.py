@@ -1,0 +1,189 @@
+"""`stockade client`: machine clients, their secrets and API keys. Works whether Stockade runs or not."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stockade.cli import output
+from stockade.cli.inputs import DEFAULT_FILE, installation, read_policy, with_installation
+from stockade.control.identity_config import database_url
+from stockade.errors import InputError, StateError
+from stockade.identity import admin
+from stockade.identity.errors import StorageUnavailable
+from stockade.identity.storage import open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stockade.cli.inputs import Place
+    from stockade.identity.storage import Storage
+
+
+@contextmanager
+def identity_storage(place: Place) -> Iterator[Storage]:
+    """The identity database of the installation; its failures become StateErrors with what to do."""
+    state = installation(place)
+    written = state.run / "identity.json"
+    if place.file is not None or DEFAULT_FILE.exists():
+        url = database_url(read_policy(place), state)
+    elif written.exists():
+        url = json.loads(written.read_text())["database_url"]
+    else:
+        url = f"sqlite:///{state.identity / 'identity.db'}"
+    try:
+        with open_storage(url) as storage:
+            yield storage
+    except StorageUnavailable as error:
+        raise StateError(
+            "the identity database cannot be used", hint="is the disk full, or the database server down?"
+        ) from error
+
+
+@click.group()
+def client() -> None:
+    """Create, list, disable and rotate machine clients."""
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@client.command(epilog="Example: stockade client create billing --scope orders:read --scope orders:write --json")
+@with_installation
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable.")
+@click.option(
+    "--jwks", type=click.Path(path_type=Path, exists=True), help="Public keys: use private_key_jwt, no secret."
+)
+@click.option("--api-key", is_flag=True, help="Make an API key too, for descriptions that use them.")
+@as_json_option
+def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, api_key: bool, as_json: bool) -> None:
+    """Create a client. Its secret (and API key) is shown once and kept as a digest only."""
+    method = "private_key_jwt" if jwks else "client_secret_basic"
+    keys = _read_jwks(jwks) if jwks else None
+    with identity_storage(place) as storage:
+        made = admin.create_client(storage, name, _split(scopes), method, keys, api_key=api_key)
+    shown: dict[str, Any] = {
+        "client_id": made.client_id,
+        "name": made.name,
+        "auth_method": str(made.auth_method),
+        "scopes": list(made.scopes),
+    }
+    if made.client_secret:
+        shown["client_secret"] = made.client_secret
+    if made.api_key:
+        shown["api_key"] = made.api_key.api_key
+        shown["api_key_id"] = made.api_key.key_id
+    output.emit(shown, as_json=as_json, text=_lines)
+    if not as_json and (made.client_secret or made.api_key):
+        output.say("keep this now: it cannot be shown again")
+
+
+@client.command("list", epilog="Example: stockade client list --json")
+@with_installation
+@as_json_option
+def list_clients(place: Place, as_json: bool) -> None:
+    """List the clients, their scopes and API keys; secrets are not kept."""
+    with identity_storage(place) as storage:
+        clients = admin.list_clients(storage)
+    listed = [{**asdict(one), "auth_method": str(one.auth_method)} for one in clients]
+    output.emit(listed, as_json=as_json, text=_table)
+
+
+@client.command(epilog="Example: stockade client disable billing")
+@with_installation
+@click.argument("name_or_id")
+def disable(place: Place, name_or_id: str) -> None:
+    """Stop a client: every token it holds is dead within a second, at every gateway."""
+    with identity_storage(place) as storage:
+        admin.disable_client(storage, name_or_id)
+    output.say(f"client `{name_or_id}` is disabled, its tokens are revoked")
+
+
+@client.command(epilog="Example: stockade client enable billing")
+@with_installation
+@click.argument("name_or_id")
+def enable(place: Place, name_or_id: str) -> None:
+    """Let a disabled client work again; tokens from before stay dead."""
+    with identity_storage(place) as storage:
+        admin.enable_client(storage, name_or_id)
+    output.say(f"client `{name_or_id}` is enabled")
+
+
+@client.command(epilog="Example: stockade client rotate billing --overlap 3600")
+@with_installation
+@click.argument("name_or_id")
+@click.option("--overlap", type=click.IntRange(0), default=0, show_default=True, help="Seconds the old secret goes on.")
+@as_json_option
+def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
+    """Give a client a new secret, shown once."""
+    with identity_storage(place) as storage:
+        secret = admin.rotate_client_secret(storage, name_or_id, overlap)
+    output.emit({"client": name_or_id, "client_secret": secret}, as_json=as_json, text=_lines)
+
+
+@client.command("api-key", epilog="Example: stockade client api-key supplier --scope stock:write --expires-in 7776000")
+@with_installation
+@click.argument("name_or_id")
+@click.option(
+    "--scope", "scopes", multiple=True, metavar="SCOPE", help="Only these of the client's scopes; repeatable."
+)
+@click.option("--name", help="What to call the key; by default the client's name.")
+@click.option("--expires-in", type=click.IntRange(1), help="Seconds; without it the key holds until revoked.")
+@as_json_option
+def api_key(
+    place: Place, name_or_id: str, scopes: tuple[str, ...], name: str | None, expires_in: int | None, as_json: bool
+) -> None:
+    """Make an API key for a client, shown once."""
+    with identity_storage(place) as storage:
+        made = admin.create_api_key(storage, name_or_id, _split(scopes) if scopes else None, name, expires_in)
+    shown = {
+        "api_key_id": made.key_id,
+        "client_id": made.client_id,
+        "scopes": list(made.scopes),
+        "api_key": made.api_key,
+    }
+    output.emit(shown, as_json=as_json, text=_lines)
+
+
+def _split(scopes: tuple[str, ...]) -> list[str]:
+    """`--scope "a b"` and `--scope a --scope b` are the same."""
+    return [scope for entry in scopes for scope in entry.split()]
+
+
+def _read_jwks(path: Path) -> dict[str, Any]:
+    hint = 'a JWK Set (RFC 7517) of public keys: {"keys": [{"kty": …}]}'
+    try:
+        keys = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"`{path}` is not JSON", hint=hint) from error
+    if not isinstance(keys, dict):
+        raise InputError(f"`{path}` is not a JWK Set", hint=hint)
+    return keys
+
+
+def _lines(shown: dict[str, Any]) -> str:
+    values = {key: " ".join(value) if isinstance(value, list) else value for key, value in shown.items()}
+    return "\n".join(f"{key}: {value}" for key, value in values.items())
+
+
+def _table(listed: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            one["name"],
+            one["client_id"],
+            one["auth_method"],
+            "disabled" if one["disabled_at"] else "enabled",
+            datetime.fromtimestamp(one["created_at"], UTC).strftime("%Y-%m-%d"),
+            " ".join(one["scopes"]) or "-",
+            str(len(one["api_keys"])),
+        )
+        for one in listed
+    ]
+    return output.columns(rows, ("name", "client_id", "auth_method", "state", "created", "scopes", "api keys"))

@@ -1,0 +1,72 @@
+"""The authorization server's configuration file, made from the policy and the scopes that the description names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from stockade.control.state import StateFolder
+    from stockade.policy import Policy
+    from stockade.spec.model import Description
+
+
+def scopes_of(description: Description) -> tuple[str, ...]:
+    """Every scope that a scheme defines or an operation asks for, sorted."""
+    defined = {scope for scheme in description.security_schemes.values() for scope in scheme.scopes}
+    asked = {
+        scope
+        for operation in description.operations
+        for alternative in operation.security or ()
+        for requirement in alternative
+        for scope in requirement.scopes
+    }
+    return tuple(sorted(defined | asked))
+
+
+def database_url(policy: Policy, state: StateFolder) -> str:
+    """SQLAlchemy URL of the identity database."""
+    return policy.identity.database_url or f"sqlite:///{state.identity / 'identity.db'}"
+
+
+def identity_config(
+    policy: Policy,
+    state: StateFolder,
+    *,
+    scopes: Iterable[str],
+    certificate: Path,
+    key: Path,
+    public_address: str,
+    internal_address: str,
+) -> dict[str, Any]:
+    """JSON object that `stockade.identity.config` reads."""
+    external = policy.identity.external
+    embedded = policy.identity.issuer == "embedded"
+    config: dict[str, Any] = {
+        "database_url": database_url(policy, state),
+        "issuer": policy.issuer if embedded else f"https://{public_address}",
+        "audiences": [policy.audience],
+        "internal_audience": policy.audience,
+        "scopes": list(scopes),
+        "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
+        "internal": {
+            "address": internal_address,
+            "certificate": str(state.internal / "server.pem"),
+            "key": str(state.internal / "server.key"),
+            "ca": str(state.internal / "ca.pem"),
+        },
+        "key_encryption_key": {"file": str(state.identity / "kek")},
+        "lifetimes": {"access_token_seconds": policy.identity.access_token_lifetime_seconds},
+    }
+    if not embedded:
+        config["external"] = {
+            "issuer": policy.identity.issuer,
+            "audience": policy.audience,
+            "algorithms": list(external.algorithms),
+            "jwks_uri": external.jwks_uri,
+            "ca": str(external.ca) if external.ca else None,
+            "leeway_seconds": external.leeway_seconds,
+        }
+    return config

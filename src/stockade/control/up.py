@@ -1,0 +1,332 @@
+"""`stockade up`: the installation as one supervised whole.
+
+Order matters: sockets first (they tell the ports), then certificates, the authorization server, the bundle, and the
+gateway, which attacks its own plan before it says `ready`. Afterwards the inputs are watched: a good change is in
+force within a second, a bad one is reported and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stockade.control import bundles
+from stockade.control import state as st
+from stockade.control.identity_config import identity_config, scopes_of
+from stockade.control.metrics import MetricsServer
+from stockade.control.sockets import free_port, listen, port_of, split
+from stockade.control.watch import Watcher
+from stockade.enforcement.admin import GatewayAdmin
+from stockade.enforcement.gateway_config import Places, gateway_config, thread_count
+from stockade.enforcement.supervision import Part, PartSpec
+from stockade.errors import InputError, StockadeError
+from stockade.identity import certificates
+from stockade.identity.keys.seal import ensure_key_file
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stockade.control.bundles import Built
+    from stockade.control.state import StateFolder
+    from stockade.policy import Policy
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a newcomer needs to know once it runs. `ca_file` is None where certificates are the operator's own."""
+
+    api_url: str
+    issuer_url: str
+    token_endpoint: str
+    ca_file: Path | None
+    state: Path
+    serial: int
+    sha256: str
+    operations: int
+    self_check: dict[str, Any]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json` and `run/ready.json`."""
+        return {
+            "api_url": self.api_url,
+            "issuer_url": self.issuer_url,
+            "token_endpoint": self.token_endpoint,
+            "ca_file": str(self.ca_file) if self.ca_file else None,
+            "state": str(self.state),
+            "bundle": {"serial": self.serial, "sha256": self.sha256},
+            "operations": self.operations,
+            "self_check": self.self_check,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class Installation:
+    """One running installation. `read_policy` is called again at each change; `say` speaks to the operator."""
+
+    def __init__(self, read_policy: Callable[[], Policy], state: StateFolder, say: Callable[[str], None]) -> None:
+        self._read_policy = read_policy
+        self._state = state
+        self._say = say
+        self._policy: Policy
+        self._built: Built
+        self._sockets: list[socket.socket] = []
+        self._gateway: Part
+        self._identity: Part
+        self._gateway_config: dict[str, Any] = {}
+        self._identity_config: dict[str, Any] = {}
+        self._admin = GatewayAdmin(state.run / "gateway.sock")
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._metrics: MetricsServer | None = None
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> int:
+        """Start, stay up until a signal, drain. Returns the exit status; raises StockadeError when it can't start."""
+        with st.only_instance(self._state):
+            keepers: list[asyncio.Task[Any]] = []
+            try:
+                on_ready(await self._start())
+                self._catch_signals()
+                keepers = [asyncio.create_task(part.keep_alive()) for part in (self._identity, self._gateway)]
+                keepers.append(asyncio.create_task(self._watch()))
+                await self._stop.wait()
+            finally:
+                await self._shut_down(keepers)
+        return 0
+
+    def stop(self) -> None:
+        """Ask for an orderly end; a second call ends at once."""
+        if self._stop.is_set():
+            self._gateway.kill()
+            self._identity.kill()
+        self._stop.set()
+
+    async def _start(self) -> Ready:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        asked = self._read_policy()
+        self._sockets = listen(asked.listen.address, thread_count(asked))
+        self._ports = (port_of(self._sockets[0]), free_port(asked.identity.listen), free_port("127.0.0.1:0"))
+        self._policy = self._with_ports(asked)
+        self._prepare_certificates()
+        self._built = bundles.build(self._policy, self._state)
+        bundles.publish(self._built, self._state)
+        self._identity = Part(self._identity_part(), self._remark)
+        self._gateway = Part(self._gateway_part(), self._remark)
+        await self._identity.start()
+        await self._gateway.start()
+        self._start_metrics()
+        ready = self._ready(await asyncio.to_thread(self._admin.status), loop.time() - started)
+        st.write_atomically(self._state.run / "ready.json", json.dumps(ready.as_json()).encode())
+        return ready
+
+    async def _shut_down(self, keepers: list[asyncio.Task[Any]]) -> None:
+        (self._state.run / "ready.json").unlink(missing_ok=True)
+        for name in ("_gateway", "_identity"):
+            part: Part | None = getattr(self, name, None)
+            if part is not None:
+                await part.stop()
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        if self._metrics is not None:
+            self._metrics.stop()
+        for one in self._sockets:
+            one.close()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    # Changes
+
+    async def _watch(self) -> None:
+        watcher = Watcher(self._inputs())
+        while True:
+            changed = await watcher.wait(self._reload)
+            forced = self._reload.is_set()
+            self._reload.clear()
+            try:
+                if forced:
+                    await self._replace_gateway()
+                await self._apply(certificates=forced or changed & set(self._certificate_files()))
+            except StockadeError as error:
+                self._say(f"the change is not in force: {error}" + (f" (hint: {error.hint})" if error.hint else ""))
+            except Exception as error:  # noqa: BLE001  # a bug in the compiler must not end the gate
+                self._say(f"the change is not in force: internal error {type(error).__name__}: please report it")
+            watcher.retarget(self._inputs())
+
+    async def _apply(self, *, certificates: bool | set[Path]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        asked = await asyncio.to_thread(self._read_policy)
+        self._refuse_moved_listeners(asked)
+        policy = self._with_ports(asked)
+        built = await asyncio.to_thread(bundles.build, policy, self._state)
+        if built.serial != self._built.serial:
+            candidate = self._state.bundle.with_name("candidate.stkb")
+            st.write_atomically(candidate, built.signed)
+            await asyncio.to_thread(self._admin.swap_bundle, candidate)
+            bundles.publish(built, self._state)
+            took = (loop.time() - started) * 1000
+            self._say(
+                f"bundle {built.serial} is in force: {len(built.description.operations)} operations, {took:.0f} ms"
+            )
+        self._policy, self._built = policy, built
+        await self._restart_what_changed()
+        if certificates:
+            await asyncio.to_thread(self._admin.reload_certificates)
+            self._say("certificates are read anew")
+
+    async def _restart_what_changed(self) -> None:
+        identity = self._make_identity_config()
+        if identity != self._identity_config:
+            self._say("restarting the authorization server with its new configuration")
+            await self._identity.restart(self._identity_part())
+        if self._make_gateway_config() != self._gateway_config:
+            await self._replace_gateway()
+
+    async def _replace_gateway(self) -> None:
+        await self._gateway.replace(self._gateway_part())
+        self._say("a new gateway has taken over")
+
+    def _refuse_moved_listeners(self, asked: Policy) -> None:
+        for name, new, old in (
+            ("listen.address", asked.listen.address, self._asked.listen.address),
+            ("listen.threads", thread_count(asked), thread_count(self._asked)),
+            ("identity.listen", asked.identity.listen, self._asked.identity.listen),
+            ("state", asked.state, self._asked.state),
+        ):
+            if new != old:
+                raise InputError(f"`{name}` cannot change while running", hint="stop Stockade and start it again")
+
+    def _inputs(self) -> list[Path]:
+        policy_file = [self._policy.file] if self._policy.file else []
+        return [*policy_file, *self._built.inputs, *self._certificate_files()]
+
+    def _certificate_files(self) -> list[Path]:
+        tls = self._policy.listen.tls
+        return [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]
+
+    # What the parts are told
+
+    def _with_ports(self, asked: Policy) -> Policy:
+        """The policy with the ports that were taken, so that issuer and audience name them."""
+        self._asked = asked
+        gateway_port, issuer_port, _ = self._ports
+        listen_host, identity_host = split(asked.listen.address)[0], split(asked.identity.listen)[0]
+        return asked.with_addresses(_join(listen_host, gateway_port), _join(identity_host, issuer_port))
+
+    def _prepare_certificates(self) -> None:
+        ensure_key_file(self._state.identity / "kek")
+        certificates.make_internal_ca(self._state.internal)
+        names = [*LOOPBACK_NAMES, *self._policy.api.hosts]
+        host = split(self._policy.listen.address)[0]
+        if host not in ("0.0.0.0", "::", *names):  # noqa: S104  # compared, not bound
+            names.append(host)
+        certificates.make_development_ca(self._state.tls, names)
+
+    def _identity_part(self) -> PartSpec:
+        self._identity_config = self._make_identity_config()
+        path = self._state.run / "identity.json"
+        st.write_atomically(path, json.dumps(self._identity_config, indent=1).encode())
+        return PartSpec(
+            "authorization server",
+            [sys.executable, "-m", "stockade.identity", str(path)],
+            _environment(),
+            drain_seconds=10,
+        )
+
+    def _make_identity_config(self) -> dict[str, Any]:
+        certificate, key = self._server_certificate()
+        return identity_config(
+            self._policy,
+            self._state,
+            scopes=scopes_of(self._built.description),
+            certificate=certificate,
+            key=key,
+            public_address=self._policy.identity.listen,
+            internal_address=_join("127.0.0.1", self._ports[2]),
+        )
+
+    def _gateway_part(self) -> PartSpec:
+        self._gateway_config = self._make_gateway_config()
+        path = self._state.run / "gateway.json"
+        st.write_atomically(path, json.dumps(self._gateway_config, indent=1).encode())
+        descriptors = tuple(one.fileno() for one in self._sockets)
+        argv = [sys.executable, "-m", "stockade.enforcement.gateway_process", str(path), *map(str, descriptors)]
+        return PartSpec(
+            "gateway", argv, _environment(), descriptors, drain_seconds=float(self._policy.listen.drain_seconds)
+        )
+
+    def _make_gateway_config(self) -> dict[str, Any]:
+        own = self._policy.listen.tls.mode == "auto"
+        certificate, key = self._server_certificate()
+        places = Places(
+            bundle=self._state.bundle,
+            public_key=st.public_key_hex(st.signing_key(self._state)),
+            certificate=certificate if own else None,
+            key=key if own else None,
+            events=self._state.events,
+            admin_socket=self._admin.socket_path,
+            authorization_server_url=f"https://127.0.0.1:{self._ports[2]}",
+            internal_ca=self._state.internal / "ca.pem",
+            internal_certificate=self._state.internal / "gateway.pem",
+            internal_key=self._state.internal / "gateway.key",
+        )
+        return gateway_config(self._policy, places)
+
+    def _server_certificate(self) -> tuple[Path, Path]:
+        tls = self._policy.listen.tls
+        if tls.certificate is not None and tls.key is not None:
+            return tls.certificate.absolute(), tls.key.absolute()
+        return self._state.tls / "server.pem", self._state.tls / "server.key"
+
+    def _start_metrics(self) -> None:
+        address = self._policy.metrics.address
+        if address is not None:
+            self._metrics = MetricsServer(address, self._admin, lambda: (self._gateway, self._identity))
+
+    def _remark(self, part: str, line: str) -> None:
+        self._say(f"{part}: {line}")
+
+    def _ready(self, status: dict[str, Any], seconds: float) -> Ready:
+        scheme = "http" if self._policy.listen.tls.mode == "off" else "https"
+        own = self._policy.listen.tls.mode != "files"
+        return Ready(
+            api_url=f"{scheme}://localhost:{self._ports[0]}",
+            issuer_url=self._policy.issuer,
+            token_endpoint=f"{self._policy.issuer}/oauth2/token",
+            ca_file=self._state.tls / "ca.pem" if own else None,
+            state=self._state.root,
+            serial=status["bundle"]["serial"],
+            sha256=status["bundle"]["sha256"],
+            operations=len(self._built.description.operations),
+            self_check=status.get("self_check", {}),
+            seconds=seconds,
+        )
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _environment() -> dict[str, str]:
+    # Children import the same Stockade, however this one was found.
+    environment = dict(os.environ)
+    environment["PYTHONUNBUFFERED"] = "1"
+    with contextlib.suppress(KeyError):
+        del environment["LISTEN_FDS"]
+    return environment

@@ -1,0 +1,68 @@
+"""Which endpoint stands where: the two ASGI applications."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from stockade.identity.endpoints.guard import guarded, private_json
+from stockade.identity.endpoints.internal import health, metrics, revocations
+from stockade.identity.endpoints.introspect import introspect
+from stockade.identity.endpoints.metadata import jwks, metadata
+from stockade.identity.endpoints.revoke import revoke
+from stockade.identity.endpoints.token import token
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stockade.identity.endpoints.guard import Handler
+    from stockade.identity.services import Services
+
+
+def public_app(services: Services) -> Starlette:
+    """What clients and upstreams reach. With an external issuer nothing is issued here."""
+    base = services.config.base_path
+    endpoints: list[tuple[str, str, Handler]] = [
+        # RFC 8414 §3.1 puts the issuer's path behind the well-known name, OpenID Connect Discovery before it.
+        ("GET", f"/.well-known/oauth-authorization-server{base}", metadata),
+        ("GET", f"{base}/.well-known/openid-configuration", metadata),
+        ("GET", f"{base}/oauth2/jwks", jwks),
+    ]
+    if services.config.external is None:
+        endpoints += [
+            ("POST", f"{base}/oauth2/token", token),
+            ("POST", f"{base}/oauth2/revoke", revoke),
+        ]
+    return _application(services, endpoints)
+
+
+def internal_app(services: Services) -> Starlette:
+    """What the gateway and the supervisor reach, over mutual TLS."""
+    return _application(
+        services,
+        [
+            ("POST", "/internal/introspect", introspect),
+            ("GET", "/internal/revocations", revocations),
+            ("GET", "/internal/health", health),
+            ("GET", "/internal/metrics", metrics),
+        ],
+    )
+
+
+def _application(services: Services, endpoints: list[tuple[str, str, Handler]]) -> Starlette:
+    routes = [Route(path, guarded(services, handler), methods=[method]) for method, path, handler in endpoints]
+    application = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed})
+    application.router.redirect_slashes = False
+    return application
+
+
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    return private_json({"error": "not_found"}, 404)
+
+
+async def _not_allowed(_request: Request, error: Exception) -> Response:
+    allow = (getattr(error, "headers", None) or {}).get("Allow", "")
+    return private_json({"error": "method_not_allowed"}, 405, {"Allow": allow})

@@ -1,0 +1,19 @@
+"""The grants, one module each. This list is the registry: what is not in it cannot be asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stockade.identity.grants.client_credentials import client_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from stockade.identity.endpoints.form import Form
+    from stockade.identity.services import Services
+    from stockade.identity.storage.clients import ClientRecord
+    from stockade.identity.tokens.access import IssuedToken
+
+    Grant = Callable[[Services, ClientRecord, Form], Awaitable[IssuedToken]]
+
+GRANTS: Mapping[str, Grant] = {"client_credentials": client_credentials}

@@ -1,0 +1,141 @@
+"""uvicorn's HTTP/1.1 protocol with what a public listener needs and uvicorn leaves to a proxy in front of it.
+
+Bounds on connections, on the head's size and on the time that head and body may take; and on the internal listener,
+who may speak at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from stockade.identity.observability import log
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from uvicorn.config import Config as UvicornConfig
+    from uvicorn.server import ServerState
+
+    from stockade.identity.config import Connections
+    from stockade.identity.observability import Metrics
+
+MAX_HEAD_BYTES = 16_384
+MAX_HEADERS = 64
+
+
+class Gatekeeper:
+    """What connections may do, shared by the protocols of one listener."""
+
+    def __init__(
+        self, limits: Connections, metrics: Metrics, may_speak: Callable[[asyncio.Transport], bool] | None = None
+    ) -> None:
+        self.limits = limits
+        self.metrics = metrics
+        self._may_speak = may_speak
+        self._open: Counter[str] = Counter()
+
+    def admit(self, transport: asyncio.Transport, address: str) -> str | None:
+        """Count a new connection in. Returns why it may not stay, or None."""
+        if self._may_speak is not None and not self._may_speak(transport):
+            return "peer_not_allowed"
+        if self._open.total() >= self.limits.max_connections:
+            return "too_many_connections"
+        if self._open[address] >= self.limits.max_per_address:
+            return "too_many_connections_of_address"
+        self._open[address] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        """Count a connection out."""
+        self._open[address] -= 1
+        if self._open[address] <= 0:
+            del self._open[address]
+
+
+def bounded_protocol(gatekeeper: Gatekeeper) -> type[asyncio.Protocol]:
+    """A protocol class for uvicorn's `http` setting."""
+
+    class BoundedProtocol(_BoundedProtocol):
+        def __init__(
+            self, config: UvicornConfig, server_state: ServerState, app_state: dict[str, Any], **kw: Any
+        ) -> None:
+            super().__init__(config, server_state, app_state, **kw)
+            self.gatekeeper = gatekeeper
+
+    return BoundedProtocol
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    gatekeeper: Gatekeeper
+    _address: str | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _reading_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        address = self.client[0] if self.client else ""
+        refused = self.gatekeeper.admit(transport, address)
+        if refused is not None:
+            self.gatekeeper.metrics.count("connections_refused", reason=refused)
+            log("warning", "connection_refused", reason=refused, address=address)
+            transport.abort()
+            return
+        self._address = address
+        self._expect(self.gatekeeper.limits.head_timeout_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect(None)
+        if self._address is not None:
+            self.gatekeeper.leave(self._address)
+            self._address = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._address is None:
+            return
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            # The first bytes after an answer; blank lines, say, would otherwise hold the connection for ever.
+            self._expect(self.gatekeeper.limits.head_timeout_seconds)
+        super().data_received(data)
+        # A head that ends within this piece is measured by its fields; one that goes on, by the bytes so far.
+        if self._reading_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse("head_too_large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading_head = True
+        self._head_bytes = 0
+        self._expect(self.gatekeeper.limits.head_timeout_seconds)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
+            # The parser turns it into its own error, which is answered 400.
+            raise ValueError("head too large")
+
+    def on_headers_complete(self) -> None:
+        self._reading_head = False
+        self._expect(self.gatekeeper.limits.body_timeout_seconds)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._expect(None)
+        super().on_message_complete()
+
+    def _expect(self, seconds: float | None) -> None:
+        """Close the connection unless the next step comes in time."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._refuse, "too_slow")
+
+    def _refuse(self, reason: str) -> None:
+        self.gatekeeper.metrics.count("connections_refused", reason=reason)
+        self.transport.abort()

@@ -1,0 +1,189 @@
+"""Opening the database, and the two kinds of transaction.
+
+SQLite runs with a write-ahead log and `synchronous=FULL`: a token that was answered, a revocation that was
+acknowledged and an assertion that was used survive a power cut. Group commit (lanes.py) makes that affordable.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+
+from stockade.errors import StateError
+from stockade.identity.errors import StorageUnavailable
+from stockade.identity.storage.schema import SCHEMA_VERSION, meta, metadata, revocation_head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy.engine import URL
+
+BUSY_TIMEOUT_MS = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """An open database. Any number of processes may hold one; each transaction stands for itself."""
+
+    engine: Engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent snapshot. Raises StorageUnavailable."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, committed when the block ends. Raises StorageUnavailable: then nothing was kept."""
+        with _translated(), self.engine.connect() as connection:
+            connection.execution_options(stockade_write=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_storage(database_url: str) -> Storage:
+    """Open the database and make its tables if it has none.
+
+    `sqlite:///PATH` (the file is made with mode 0600) or `postgresql://…`. Raises StateError with what to do.
+    """
+    url = _parse(database_url)
+    storage = Storage(_sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url))
+    try:
+        _ensure_schema(storage)
+    except StorageUnavailable as error:
+        storage.close()
+        raise StateError(
+            f"the identity database cannot be used: {error.reason}", hint="check its path, rights and free space"
+        ) from error
+    except StateError:
+        storage.close()
+        raise
+    return storage
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the driver's trouble into ours. A broken constraint is the caller's question, not trouble."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except SQLAlchemyError as error:
+        # hide_parameters keeps bound values out of the message; the driver's own line names no data either.
+        reason = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+        raise StorageUnavailable(reason) from error
+
+
+def _parse(database_url: str) -> URL:
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise StateError("`database_url` is not a database URL") from error
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise StateError("`database_url` must be `sqlite:///PATH` or `postgresql://…`")
+    return url
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database is None:
+        raise StateError("`database_url` names no file")
+    _create_private(url.database)
+    engine = create_engine(url, hide_parameters=True, pool_size=4, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # The driver's own transactions start lazily and as readers; ours start explicitly (see `_begin`).
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes the lock at once: upgrading a reader later fails without waiting.
+        writes = connection.get_execution_options().get("stockade_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _create_private(path: str | Path) -> None:
+    """SQLite gives its journals the mode of the database file, so that is made first and closed to others."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StateError(
+            f"cannot open the identity database `{path}`: {error.strerror}", hint="check the folder and its rights"
+        ) from error
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=8,
+            pool_pre_ping=True,
+            pool_timeout=BUSY_TIMEOUT_MS / 1000,
+            connect_args={
+                "connect_timeout": 3,
+                "options": f"-c statement_timeout=5000 -c lock_timeout={BUSY_TIMEOUT_MS} -c synchronous_commit=on",
+            },
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        raise StateError("PostgreSQL needs a driver", hint="pip install 'stockade[postgresql]'") from error
+
+
+def _ensure_schema(storage: Storage) -> None:
+    if _schema_version(storage) is None:
+        with storage.write() as connection:
+            _lock_schema(connection)
+            # Another process may have been faster while we waited for the lock.
+            if not inspect(connection).has_table(meta.name):
+                _create_schema(connection)
+    version = _schema_version(storage)
+    if version != SCHEMA_VERSION:
+        raise StateError(
+            f"the identity database has schema version `{version}`, this program needs `{SCHEMA_VERSION}`",
+            hint="use the program version that made it, or migrate",
+        )
+
+
+def _schema_version(storage: Storage) -> str | None:
+    with storage.read() as connection:
+        if not inspect(connection).has_table(meta.name):
+            return None
+        return connection.execute(select(meta.c.value).where(meta.c.name == "schema_version")).scalar()
+
+
+def _lock_schema(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(5715421)"))
+
+
+def _create_schema(connection: Connection) -> None:
+    metadata.create_all(connection)
+    connection.execute(insert(meta).values(name="schema_version", value=SCHEMA_VERSION))
+    connection.execute(insert(revocation_head).values(id=1, epoch=secrets.token_hex(12), sequence=0, floor=0))

@@ -1,0 +1,154 @@
+"""Access tokens and API keys as credentials: issued, looked up by digest, revoked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from stockade.identity.credentials import Kind
+from stockade.identity.storage.revocations import record_token_revocation
+from stockade.identity.storage.schema import access_tokens, api_keys, clients
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+class Standing(StrEnum):
+    """What a stored credential is worth now."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    CLIENT_DISABLED = "client_disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """An access token or API key as the database knows it. `audience` is None for API keys: they hold for every one."""
+
+    kind: Kind
+    client_id: str
+    jti: str
+    scopes: tuple[str, ...]
+    audience: str | None
+    issued_at: int
+    expires_at: int | None
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccessToken:
+    """An access token about to be stored; `generation` is that of its client when it proved who it is."""
+
+    digest: bytes
+    jti: str
+    client_id: str
+    generation: int
+    scopes: tuple[str, ...]
+    audience: str
+    issued_at: int
+    expires_at: int
+
+
+_INSERT = insert(access_tokens)
+_FIND_TOKEN = (
+    select(access_tokens, clients.c.generation.label("client_generation"), clients.c.disabled_at)
+    .join(clients, clients.c.client_id == access_tokens.c.client_id)
+    .where(access_tokens.c.digest == bindparam("digest"))
+)
+_FIND_API_KEY = (
+    select(api_keys, clients.c.disabled_at)
+    .join(clients, clients.c.client_id == api_keys.c.client_id)
+    .where(api_keys.c.digest == bindparam("digest"))
+)
+
+
+def insert_access_token(connection: Connection, token: NewAccessToken) -> None:
+    """Store a token. It may be given out once the transaction has committed, not before."""
+    connection.execute(
+        _INSERT,
+        {
+            "digest": token.digest,
+            "jti": token.jti,
+            "client_id": token.client_id,
+            "generation": token.generation,
+            "scopes": " ".join(token.scopes),
+            "audience": token.audience,
+            "issued_at": token.issued_at,
+            "expires_at": token.expires_at,
+        },
+    )
+
+
+def find_credential(connection: Connection, kind: Kind, digest: bytes, now: float) -> StoredCredential | None:
+    """Look an access token or API key up by its digest."""
+    if kind is Kind.ACCESS_TOKEN:
+        row = connection.execute(_FIND_TOKEN, {"digest": digest}).one_or_none()
+        return _access_token(row, now) if row else None
+    if kind is Kind.API_KEY:
+        row = connection.execute(_FIND_API_KEY, {"digest": digest}).one_or_none()
+        return _api_key(row, now) if row else None
+    return None
+
+
+def revoke_credential(connection: Connection, kind: Kind, digest: bytes, now: float) -> int | None:
+    """Revoke it and tell the gateways, in one transaction.
+
+    Returns the number in the revocation log; None when there was nothing left to revoke.
+    """
+    found = find_credential(connection, kind, digest, now)
+    if found is None or found.standing in (Standing.REVOKED, Standing.EXPIRED):
+        return None
+    table = access_tokens if kind is Kind.ACCESS_TOKEN else api_keys
+    changed = connection.execute(
+        update(table).where(table.c.digest == digest, table.c.revoked_at.is_(None)).values(revoked_at=int(now))
+    )
+    return record_token_revocation(connection, digest, now) if changed.rowcount else None
+
+
+def api_key_digest(connection: Connection, key_id: str) -> bytes | None:
+    """The digest behind the id that `list_api_keys` shows."""
+    digest: bytes | None = connection.execute(select(api_keys.c.digest).where(api_keys.c.key_id == key_id)).scalar()
+    return digest
+
+
+def _access_token(row: Row[Any], now: float) -> StoredCredential:
+    revoked = row.revoked_at is not None or row.generation != row.client_generation
+    return StoredCredential(
+        kind=Kind.ACCESS_TOKEN,
+        client_id=row.client_id,
+        jti=row.jti,
+        scopes=tuple(row.scopes.split()),
+        audience=row.audience,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        standing=_standing(revoked=revoked, expires_at=row.expires_at, disabled_at=row.disabled_at, now=now),
+    )
+
+
+def _api_key(row: Row[Any], now: float) -> StoredCredential:
+    return StoredCredential(
+        kind=Kind.API_KEY,
+        client_id=row.client_id,
+        jti=row.key_id,
+        scopes=tuple(row.scopes.split()),
+        audience=None,
+        issued_at=row.created_at,
+        expires_at=row.expires_at,
+        standing=_standing(
+            revoked=row.revoked_at is not None, expires_at=row.expires_at, disabled_at=row.disabled_at, now=now
+        ),
+    )
+
+
+def _standing(*, revoked: bool, expires_at: int | None, disabled_at: int | None, now: float) -> Standing:
+    if revoked:
+        return Standing.REVOKED
+    if expires_at is not None and expires_at <= now:
+        return Standing.EXPIRED
+    if disabled_at is not None:
+        return Standing.CLIENT_DISABLED
+    return Standing.ACTIVE
