@@ -23,7 +23,10 @@ def commands_page() -> str:
         if isinstance(command, click.Group):
             for name in sorted(command.commands):
                 child = command.commands[name]
-                visit(child, click.Context(child, info_name=name, parent=context, max_content_width=100, terminal_width=100))
+                visit(
+                    child,
+                    click.Context(child, info_name=name, parent=context, max_content_width=100, terminal_width=100),
+                )
 
     visit(cli, click.Context(cli, info_name="stockade", max_content_width=100, terminal_width=100))
     return HEADER + "\n".join(parts)

@@ -94,7 +94,8 @@ def compile_command(place: Place, source: Path | None, target: Path | None, as_j
 def _bundle_line(built: bundles.Built, target: Path | None) -> str:
     where = f"wrote `{target}`: " if target else ""
     digest = compiler.payload_digest(built.compiled.payload)[:16]
-    return f"\n{where}serial {built.serial}, sha256 {digest}…, {len(built.signed)} bytes, compiled in {built.seconds:.2f} s"
+    made = f"serial {built.serial}, sha256 {digest}…, {len(built.signed)} bytes, compiled in {built.seconds:.2f} s"
+    return f"\n{where}{made}"
 
 
 def _plain(found: list[Finding]) -> str:

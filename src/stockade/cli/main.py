@@ -23,7 +23,7 @@ INTERRUPTED_STATUS = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="stockade")
 def cli() -> None:
-    """Put one gate in front of an API: everything that passes has to prove itself.
+    r"""Put one gate in front of an API: everything that passes has to prove itself.
 
     \b
     Start here:

@@ -25,7 +25,10 @@ OK = 200
 
 @click.group()
 def token() -> None:
-    """Ask for, revoke and look up access tokens. A credential is read from standard input, never from the command line."""
+    """Ask for, revoke and look up access tokens.
+
+    A credential is read from standard input, never from the command line, where others see it.
+    """
 
 
 @token.command(epilog="Example: echo $SECRET | stockade token request --client-id c_12ab --scope orders:read")

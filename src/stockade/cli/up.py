@@ -83,7 +83,8 @@ def describe(ready: Ready) -> str:
         lines += [
             f"  development CA    {ready.ca_file}",
             "                    trust it per command: curl --cacert FILE, or for all of this machine:",
-            f"                    cp {ready.ca_file} /usr/local/share/ca-certificates/stockade.crt && update-ca-certificates",
+            f"                    cp {ready.ca_file} /usr/local/share/ca-certificates/stockade.crt",
+            "                    update-ca-certificates",
         ]
     lines += [
         "",

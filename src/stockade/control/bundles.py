@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A bundle that the engine has accepted. `inputs` are the files it was made from; a change in any makes it stale."""
+    """A bundle that the engine has accepted. `inputs` are the files it was made from; a change makes it stale."""
 
     description: Description
     compiled: Compiled
