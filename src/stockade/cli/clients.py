@@ -46,7 +46,7 @@ def identity_storage(place: Place) -> Iterator[Storage]:
         ) from error
 
 
-@click.group()
+@click.group(epilog="Example: stockade client create billing --scope orders:read")
 def client() -> None:
     """Create, list, disable and rotate machine clients."""
 
@@ -59,12 +59,18 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON."
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable.")
 @click.option(
-    "--jwks", type=click.Path(path_type=Path, exists=True), help="Public keys: use private_key_jwt, no secret."
+    "--jwks",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Public keys: use private_key_jwt, no secret.",
 )
 @click.option("--api-key", is_flag=True, help="Make an API key too, for descriptions that use them.")
 @as_json_option
 def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, api_key: bool, as_json: bool) -> None:
-    """Create a client. Its secret (and API key) is shown once and kept as a digest only."""
+    """Create a client.
+
+    Its secret (and API key) is shown once and kept as a digest only.
+    """
     method = "private_key_jwt" if jwks else "client_secret_basic"
     keys = _read_jwks(jwks) if jwks else None
     with identity_storage(place) as storage:
@@ -89,7 +95,7 @@ def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, 
 @with_installation
 @as_json_option
 def list_clients(place: Place, as_json: bool) -> None:
-    """List the clients, their scopes and API keys; secrets are not kept."""
+    """List the clients, their scopes and how many API keys they have."""
     with identity_storage(place) as storage:
         clients = admin.list_clients(storage)
     listed = [{**asdict(one), "auth_method": str(one.auth_method)} for one in clients]
@@ -100,7 +106,7 @@ def list_clients(place: Place, as_json: bool) -> None:
 @with_installation
 @click.argument("name_or_id")
 def disable(place: Place, name_or_id: str) -> None:
-    """Stop a client: every token it holds is dead within a second, at every gateway."""
+    """Stop a client; its tokens are dead within a second."""
     with identity_storage(place) as storage:
         admin.disable_client(storage, name_or_id)
     output.say(f"client `{name_or_id}` is disabled, its tokens are revoked")
@@ -119,7 +125,14 @@ def enable(place: Place, name_or_id: str) -> None:
 @client.command(epilog="Example: stockade client rotate billing --overlap 3600")
 @with_installation
 @click.argument("name_or_id")
-@click.option("--overlap", type=click.IntRange(0), default=0, show_default=True, help="Seconds the old secret goes on.")
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the old secret goes on.",
+)
 @as_json_option
 def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
     """Give a client a new secret, shown once."""
@@ -134,8 +147,10 @@ def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE", help="Only these of the client's scopes; repeatable."
 )
-@click.option("--name", help="What to call the key; by default the client's name.")
-@click.option("--expires-in", type=click.IntRange(1), help="Seconds; without it the key holds until revoked.")
+@click.option("--name", metavar="NAME", help="What to call the key; by default the client's name.")
+@click.option(
+    "--expires-in", type=click.IntRange(1), metavar="SECONDS", help="The key's life; without it, until it is revoked."
+)
 @as_json_option
 def api_key(
     place: Place, name_or_id: str, scopes: tuple[str, ...], name: str | None, expires_in: int | None, as_json: bool
@@ -161,6 +176,8 @@ def _read_jwks(path: Path) -> dict[str, Any]:
     hint = 'a JWK Set (RFC 7517) of public keys: {"keys": [{"kty": …}]}'
     try:
         keys = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read `{path}`: {(error.strerror or 'unknown').lower()}", hint=hint) from error
     except ValueError as error:
         raise InputError(f"`{path}` is not JSON", hint=hint) from error
     if not isinstance(keys, dict):
