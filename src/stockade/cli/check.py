@@ -14,11 +14,11 @@ import click
 from stockade import compiler, findings
 from stockade import policy as policies
 from stockade.cli import output
-from stockade.cli.inputs import DEFAULT_FILE, UNASKED_UPSTREAM, Place, read_policy, with_policy
+from stockade.cli.inputs import DEFAULT_FILE, UNASKED_UPSTREAM, Place, from_command_line, read_policy, with_policy
 from stockade.control import bundles
 from stockade.control.state import open_state, write_atomically
 from stockade.errors import InputError
-from stockade.policy import CHECKS, Policy
+from stockade.policy import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def init(description: Path, upstream: str, target: Path, force: bool) -> None:
     """Write a commented stockade.yaml."""
     if target.exists() and not force:
         raise InputError(f"`{target}` is there already", hint="--force replaces it")
-    bundles.load_description(Policy.default(description=description, upstream=upstream))
+    bundles.load_description(from_command_line(description, upstream))
     text = policies.render_initial(description=_from_folder_of(target, description), upstream=upstream)
     write_atomically(target, text.encode(), mode=0o644)
     output.say(f"wrote `{target}`; next: `stockade check`, then `stockade up`")
@@ -156,18 +156,23 @@ def _plain(found: list[Finding], limit: int | None) -> str:
     """A line for each place, the severest check first, and what to do once for each check."""
     counts = ", ".join(output.count(sum(finding.level == level for finding in found), level) for level in LEVELS)
     order = {level: index for index, level in enumerate(LEVELS)}
-    ordered = sorted(found, key=lambda finding: (order[finding.level], finding.check, finding.hint))
-    groups = itertools.groupby(ordered, key=lambda finding: (finding.check, finding.hint))
+    ordered = sorted(found, key=lambda finding: (order[finding.level], finding.check))
+    groups = itertools.groupby(ordered, key=lambda finding: finding.check)
     return "\n".join([*(line for _, group in groups for line in _group(list(group), limit)), counts])
 
 
 def _group(found: list[Finding], limit: int | None) -> Iterator[str]:
-    for finding in found[:limit]:
+    hints = [finding.hint for finding in found]
+    if len(set(hints)) > 1:
+        limit = None
+    for finding, next_hint in zip(found[:limit], [*hints[1:limit], None], strict=False):
         place = f"{finding.location}: " if finding.location else ""
         yield f"{place}{finding.level}: {finding.message} [{finding.check}]"
+        if next_hint not in (None, finding.hint):
+            yield f"    hint: {finding.hint}"
     if limit is not None and len(found) > limit:
         yield f"    and {len(found) - limit} more like this (all of them with --all)"
-    yield f"    hint: {found[0].hint}"
+    yield f"    hint: {hints[-1]}"
 
 
 def _bundle(compiled: Compiled, *, seconds: float) -> dict[str, Any]:

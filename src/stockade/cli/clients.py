@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stockade.cli import output
-from stockade.cli.inputs import DEFAULT_FILE, installation, read_policy, with_installation
+from stockade.cli.inputs import installation, read_policy, with_installation
 from stockade.control.identity_config import database_url
+from stockade.control.state import open_state
 from stockade.errors import InputError, StateError
 from stockade.identity import admin
 from stockade.identity.errors import StorageUnavailable
@@ -26,12 +27,18 @@ if TYPE_CHECKING:
     from stockade.identity.storage import Storage
 
 
+KEEP = "keep this now: it cannot be shown again"
+
+
 @contextmanager
-def identity_storage(place: Place) -> Iterator[Storage]:
-    """The identity database of the installation; its failures become StateErrors with what to do."""
-    state = installation(place)
+def identity_storage(place: Place, *, make: bool = False) -> Iterator[Storage]:
+    """The identity database of the installation; its failures become StateErrors with what to do.
+
+    With `make`, the first client may come before the first `stockade up`, where a policy says where that will be.
+    """
+    state = open_state(read_policy(place).state) if make and place.policy_file is not None else installation(place)
     written = state.run / "identity.json"
-    if place.file is not None or DEFAULT_FILE.exists():
+    if place.policy_file is not None:
         url = database_url(read_policy(place), state)
     elif written.exists():
         url = json.loads(written.read_text())["database_url"]
@@ -73,7 +80,7 @@ def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, 
     """
     method = "private_key_jwt" if jwks else "client_secret_basic"
     keys = _read_jwks(jwks) if jwks else None
-    with identity_storage(place) as storage:
+    with identity_storage(place, make=True) as storage:
         made = admin.create_client(storage, name, _split(scopes), method, keys, api_key=api_key)
     shown: dict[str, Any] = {
         "client_id": made.client_id,
@@ -86,9 +93,9 @@ def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, 
     if made.api_key:
         shown["api_key"] = made.api_key.api_key
         shown["api_key_id"] = made.api_key.key_id
-    output.emit(shown, as_json=as_json, text=_lines)
+    output.emit(shown, as_json=as_json, text=lines)
     if not as_json and (made.client_secret or made.api_key):
-        output.say("keep this now: it cannot be shown again")
+        output.say(KEEP)
 
 
 @client.command("list", epilog="Example: stockade client list --json")
@@ -138,7 +145,9 @@ def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
     """Give a client a new secret, shown once."""
     with identity_storage(place) as storage:
         secret = admin.rotate_client_secret(storage, name_or_id, overlap)
-    output.emit({"client": name_or_id, "client_secret": secret}, as_json=as_json, text=_lines)
+    output.emit({"client": name_or_id, "client_secret": secret}, as_json=as_json, text=lines)
+    if not as_json:
+        output.say(KEEP)
 
 
 @client.command("api-key", epilog="Example: stockade client api-key supplier --scope stock:write --expires-in 7776000")
@@ -164,7 +173,9 @@ def api_key(
         "scopes": list(made.scopes),
         "api_key": made.api_key,
     }
-    output.emit(shown, as_json=as_json, text=_lines)
+    output.emit(shown, as_json=as_json, text=lines)
+    if not as_json:
+        output.say(KEEP)
 
 
 def _split(scopes: tuple[str, ...]) -> list[str]:
@@ -185,9 +196,15 @@ def _read_jwks(path: Path) -> dict[str, Any]:
     return keys
 
 
-def _lines(shown: dict[str, Any]) -> str:
-    values = {key: " ".join(value) if isinstance(value, list) else value for key, value in shown.items()}
-    return "\n".join(f"{key}: {value}" for key, value in values.items())
+def lines(shown: dict[str, Any]) -> str:
+    """`name: value` for each; what is not known is left out, times are written out."""
+    return "\n".join(f"{key}: {_value(key, value)}" for key, value in shown.items() if value is not None)
+
+
+def _value(key: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(value)
+    return datetime.fromtimestamp(value, UTC).isoformat(" ") if key.endswith("_at") else str(value)
 
 
 def _table(listed: list[dict[str, Any]]) -> str:

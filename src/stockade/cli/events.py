@@ -106,9 +106,14 @@ def _line(event: log.Event) -> str:
         str(event.get("time", "")),
         str(event.get("outcome", "")).ljust(7),
         str(event.get("status", "")).ljust(3),
-        f"{event.get('layer', event.get('kind', ''))}/{event.get('reason', '')}".ljust(38),
-        f"{event.get('method', '')} {event.get('path', '')}".strip().ljust(32),
-        str(client.get("client_id") or client.get("address") or ""),
+        "/".join(str(event[key]) for key in ("layer", "reason") if event.get(key)).ljust(38),
+        (" ".join(str(event[key]) for key in ("method", "path") if event.get(key)) or _remark(event)).ljust(32),
+        str(client.get("client_id") or client.get("address") or "").ljust(22),
         str(event.get("id", "")),
     )
     return "  ".join(cells).rstrip()
+
+
+def _remark(event: log.Event) -> str:
+    """An event that is not about a request: `process: ready`."""
+    return ": ".join(str(event[key]) for key in ("kind", "detail") if event.get(key))

@@ -11,7 +11,7 @@ import click
 
 from stockade import policy as policies
 from stockade.control.state import StateFolder, open_state
-from stockade.errors import InputError, StateError
+from stockade.errors import InputError, PolicyError, StateError
 from stockade.policy import Policy
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def read_policy(place: Place) -> Policy:
         policy = _without_file(place)
     else:
         policy = policies.load(place.policy_file)
-        described = Policy.default(
-            description=place.description or policy.api.description, upstream=place.upstream or UNASKED_UPSTREAM
-        )
+        described = from_command_line(place.description or policy.api.description, place.upstream or UNASKED_UPSTREAM)
         if place.description is not None:
             policy = _with_api(policy, description=described.api.description)
         if place.upstream is not None:
@@ -117,6 +115,15 @@ def installation(place: Place) -> StateFolder:
     return open_state(root)
 
 
+def from_command_line(description: Path, upstream: str) -> Policy:
+    """The default policy for these two. Raises InputError in the command line's terms."""
+    try:
+        return Policy.default(description=description, upstream=upstream)
+    except PolicyError as error:
+        reason = error.message.partition(": ")[2] or error.message
+        raise InputError(f"--upstream: {reason}", hint=error.hint) from None
+
+
 def nothing_runs(state: StateFolder) -> StateError:
     """The error of commands that speak with a running installation."""
     return StateError(f"nothing runs on `{state.root}`", hint="start it with `stockade up`")
@@ -130,7 +137,7 @@ def _without_file(place: Place) -> Policy:
         )
     if place.upstream is None:
         raise InputError("`--description` needs `--upstream`", hint="say where the API runs: --upstream URL")
-    return Policy.default(description=place.description, upstream=place.upstream)
+    return from_command_line(place.description, place.upstream)
 
 
 def _with_api(policy: Policy, **changes: Any) -> Policy:

@@ -12,7 +12,7 @@ import click
 import httpx
 
 from stockade.cli import output
-from stockade.cli.clients import identity_storage
+from stockade.cli.clients import identity_storage, lines
 from stockade.cli.inputs import installation, nothing_runs, with_installation
 from stockade.errors import InputError, StateError
 from stockade.identity import admin
@@ -99,8 +99,8 @@ def show(place: Place, as_json: bool) -> int:
     if known is None:
         output.say("unknown, or not a credential of Stockade")
         return 1
-    found = {key: str(value) if key in {"kind", "standing"} else value for key, value in asdict(known).items()}
-    output.emit(found, as_json=as_json, text=lambda shown: "\n".join(f"{key}: {value}" for key, value in shown.items()))
+    found = asdict(known) | {"kind": known.kind.name.lower(), "standing": str(known.standing)}
+    output.emit(found, as_json=as_json, text=lines)
     return 0
 
 
