@@ -181,3 +181,23 @@ def alive(pid: int) -> bool:
             return handle.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_killed_supervisor_takes_its_parts_along(own: Stack) -> None:
+    pids = children(own.pid)
+    os.kill(own.pid, signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in pids), 15, "the end of all parts")
+    own.stop()
+
+
+def test_a_signal_while_starting_leaves_nothing_behind(tmp_path: Path) -> None:
+    upstream = Upstream()
+    stack = Stack(tmp_path, shop(), upstream.url)
+    process = stack.popen("up", "--json")
+    until(lambda: len(children(process.pid)) > 0, 20, "the first part")
+    pids = children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    until(lambda: not any(alive(pid) for pid in pids), 10, "the end of all parts")
+    upstream.close()
