@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 import pytest
@@ -56,7 +56,7 @@ class Caller:
             time.sleep(0.002)
         client.close()
 
-    def __enter__(self) -> Caller:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -70,7 +70,11 @@ class Caller:
 def test_a_good_change_is_in_force_within_a_second_and_no_request_fails(own: Stack) -> None:
     changed = shop()
     changed["paths"]["/fresh"] = {
-        "get": {"operationId": "fresh", "security": [], "responses": {"200": {"description": "ok", "content": {"application/json": {}}}}}
+        "get": {
+            "operationId": "fresh",
+            "security": [],
+            "responses": {"200": {"description": "ok", "content": {"application/json": {}}}},
+        }
     }
     with Caller(own) as caller, own.http() as client:
         assert client.get("/fresh").status_code == 404
@@ -106,10 +110,7 @@ def test_a_change_of_the_policy_is_in_force_as_well(own: Stack) -> None:
 
 @pytest.mark.parametrize("part", ["gateway", "identity"])
 def test_a_killed_part_is_started_again(own: Stack, part: str) -> None:
-    if part == "gateway":
-        victim = own.gateway_pid()
-    else:
-        victim = child_named(own.pid, "stockade.identity")
+    victim = own.gateway_pid() if part == "gateway" else child_named(own.pid, "stockade.identity")
     os.kill(victim, signal.SIGKILL)
     until(lambda: "starting it again" in own.errors, 5, "the report")
 

@@ -312,7 +312,7 @@ class Installation:
             self._metrics = MetricsServer(address, self._admin, lambda: (self._gateway, self._identity))
 
     def _remark(self, part: str, line: str) -> None:
-        self._say(f"{part}: {line}")
+        self._say(f"{part}: {_plain(line)}")
 
     def _ready(self, status: dict[str, Any], seconds: float) -> Ready:
         scheme = "http" if self._policy.listen.tls.mode == "off" else "https"
@@ -333,6 +333,18 @@ class Installation:
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _plain(line: str) -> str:
+    """A part's log line for a person: `{"level": "warning", "event": "a_b", "x": 1}` is `warning: a b (x=1)`."""
+    try:
+        entry = json.loads(line)
+        level, event = entry.pop("level"), entry.pop("event")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return line
+    fields = ", ".join(f"{key}={value}" for key, value in entry.items() if key not in ("time", "part"))
+    said = str(event).replace("_", " ") + (f" ({fields})" if fields else "")
+    return said if level == "info" else f"{level}: {said}"
 
 
 def _environment() -> dict[str, str]:
