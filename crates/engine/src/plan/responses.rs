@@ -218,8 +218,8 @@ impl Plan {
     }
 
     fn response_denial(&self, refusal: Refusal, pointer: &str) -> Denial {
-        let (pointer, evidence) = self.explain(&refusal, pointer);
-        Denial::new(Layer::ValidateResponse, refusal.reason, Some(pointer), evidence)
+        let pointer = self.place_of(&refusal, pointer);
+        Denial::new(Layer::ValidateResponse, refusal.reason, Some(pointer), refusal.evidence)
     }
 }
 
