@@ -93,14 +93,16 @@ pub async fn serve(
     let in_flight = InFlight::begin(&worker.shared, &pace);
     let mut exchange = Exchange::new(worker.clone(), peer.clone(), pace.clone(), &request);
     let (mut parts, body) = request.into_parts();
+    exchange.body = Some(body);
     let asks_upgrade = head::asks_upgrade(&parts).is_some();
-    let answered = CatchPanic(pin!(exchange.pass(&mut parts, body))).await;
+    let answered = CatchPanic(pin!(exchange.pass(&mut parts))).await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => exchange.refuse(refused),
         Err(()) => exchange
             .refuse(Denial::new(Layer::Internal, Reason::Panic, None, "a panic while the request was handled").into()),
     };
+    exchange.leave_body();
     if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         pace.answer_upgrade(Upgrade::Refused);
     }
@@ -125,6 +127,8 @@ struct Exchange {
     limits: Limits,
     cors: Vec<(&'static str, String)>,
     record: Recorder,
+    /// Until something wants it.
+    body: Option<Incoming>,
 }
 
 impl Exchange {
@@ -133,11 +137,11 @@ impl Exchange {
         let proxies = &worker.shared.config.listen.trusted_proxies;
         let address = head::client_address(peer.address, peer.trusted, proxies, request.headers());
         let record = Recorder::new(&worker, &force, request, address);
-        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), record }
+        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), record, body: None }
     }
 
     /// All stages up to the upstream's answer.
-    async fn pass(&mut self, parts: &mut Parts, body: Incoming) -> Result<Response<OutBody>, Refused> {
+    async fn pass(&mut self, parts: &mut Parts) -> Result<Response<OutBody>, Refused> {
         self.admit(parts)?;
         if self.peer.http2 {
             head::join_cookies(&mut parts.headers);
@@ -145,7 +149,7 @@ impl Exchange {
         let host = head::host(parts)?;
         let force = self.force.clone();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let (route, forward) = match self.decide(&force.plan, parts, &host, body, upgrade).await? {
+        let (route, forward) = match self.decide(&force.plan, parts, &host, upgrade).await? {
             Decided::Answer(answer) => return Ok(self.answer(answer)),
             Decided::Forward(route, forward) => (route, forward),
         };
@@ -174,7 +178,6 @@ impl Exchange {
         plan: &'p Plan,
         parts: &Parts,
         host: &str,
-        body: Incoming,
         upgrade: Option<OnUpgrade>,
     ) -> Result<Decided<'p>, Refused> {
         let fields = Fields(&parts.headers);
@@ -198,7 +201,7 @@ impl Exchange {
             _ => self.settle(&route, route.validate_head(&head), route.unvalidated_body())?,
         };
         let upgrade = self.judge_upgrade(&route, parts, upgrade)?;
-        let (body, fault) = self.take_body(&route, &head, body, body_plan).await?;
+        let (body, fault) = self.take_body(&route, &head, body_plan).await?;
         let token = identities.into_iter().next().map(|verified| verified.internal_token.clone());
         Ok(Decided::Forward(route, Box::new(Forward { body, fault, token, upgrade })))
     }
@@ -379,9 +382,9 @@ impl Exchange {
         &mut self,
         route: &Route<'_>,
         head: &RequestHead<'_>,
-        body: Incoming,
         plan: BodyPlan,
     ) -> Result<(UpstreamBody, Fault), Refused> {
+        let Some(body) = self.body.take() else { return Ok((UpstreamBody::Empty, Fault::default())) };
         let max_bytes = match plan {
             BodyPlan::None => MAX_UNDECLARED_BYTES,
             BodyPlan::Inspect { max_bytes } => max_bytes,
@@ -392,13 +395,33 @@ impl Exchange {
                 return Ok((UpstreamBody::Stream(Box::pin(body.map_err(Into::into))), fault));
             }
         };
-        let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
-        let (bytes, budget) = body.collect().await.map_err(fault_refusal)?;
+        let mut body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
+        let (bytes, budget) = match body.read_whole().await {
+            Ok(whole) => whole,
+            Err(fault) => {
+                self.discard(body);
+                return Err(fault_refusal(fault));
+            }
+        };
         let judged = route.validate_body(head, &bytes);
         self.settle(route, judged, ())?;
         // From here on the bytes are the upstream connection's, which is bounded by itself.
         drop(budget);
         Ok((if bytes.is_empty() { UpstreamBody::Empty } else { UpstreamBody::Full(bytes) }, Fault::default()))
+    }
+
+    /// A refusal may come before anything of the body was asked for.
+    fn leave_body(&mut self) {
+        if let Some(body) = self.body.take() {
+            self.discard(ClientBody::new(body, 0, &self.pace, &self.worker));
+        }
+    }
+
+    fn discard(&self, body: ClientBody) {
+        // Over HTTP/1, the wire lingers.
+        if self.peer.http2 {
+            body.discard();
+        }
     }
 
     /// Sends the request on, and judges what comes back.
