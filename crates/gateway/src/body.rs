@@ -16,7 +16,6 @@ use stockade_engine::Reason;
 
 use crate::deadlines::{BodyKind, BodyPace, Pace};
 use crate::guard::Refusal;
-use crate::state::Shared;
 use crate::upstream::UpstreamResponseBody;
 use crate::wire::MAX_LINGER_BYTES;
 use crate::worker::Worker;
@@ -79,7 +78,7 @@ impl ClientBody {
 
     /// The whole body in memory, with its share of the budget.
     pub async fn read_whole(&mut self) -> Result<(Bytes, Budget), BodyFault> {
-        let mut budget = Budget::new(&self.worker.shared);
+        let mut budget = Budget::new(&self.worker);
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = self.frame().await {
@@ -178,46 +177,49 @@ impl BodyFault {
 
 /// Bytes kept in memory, out of `max_buffered_bytes` of the whole process; given back on drop.
 pub struct Budget {
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
     taken: usize,
 }
 
 impl Budget {
-    pub fn new(shared: &Arc<Shared>) -> Budget {
-        Budget { shared: shared.clone(), taken: 0 }
+    pub fn new(worker: &Rc<Worker>) -> Budget {
+        Budget { worker: worker.clone(), taken: 0 }
     }
 
     /// `None`: the process keeps as much as it may.
     pub fn grow(&mut self, bytes: usize) -> Option<()> {
         self.taken += bytes;
-        let before = self.shared.buffered_bytes.fetch_add(bytes, Relaxed);
-        (before.saturating_add(bytes) <= self.shared.config.connections.max_buffered_bytes).then_some(())
+        let shared = &self.worker.shared;
+        let before = shared.buffered_bytes.fetch_add(bytes, Relaxed);
+        (before.saturating_add(bytes) <= shared.config.connections.max_buffered_bytes).then_some(())
     }
 }
 
 impl Drop for Budget {
     fn drop(&mut self) {
-        self.shared.buffered_bytes.fetch_sub(self.taken, Relaxed);
+        if self.taken > 0 {
+            self.worker.shared.buffered_bytes.fetch_sub(self.taken, Relaxed);
+        }
     }
 }
 
 /// A request in flight: counted for the process and for its connection until its answer is written, or given up.
 pub struct InFlight {
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
     pace: Arc<Pace>,
 }
 
 impl InFlight {
-    pub fn begin(shared: &Arc<Shared>, pace: &Arc<Pace>) -> InFlight {
-        shared.in_flight.fetch_add(1, Relaxed);
+    pub fn begin(worker: &Rc<Worker>, pace: &Arc<Pace>) -> InFlight {
+        worker.shared.in_flight.begin(worker.index);
         pace.request_begins();
-        InFlight { shared: shared.clone(), pace: pace.clone() }
+        InFlight { worker: worker.clone(), pace: pace.clone() }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(1, Relaxed);
+        self.worker.shared.in_flight.end(self.worker.index);
         self.pace.request_ends();
     }
 }

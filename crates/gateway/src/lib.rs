@@ -26,6 +26,7 @@ mod problem;
 mod proxy;
 mod ratelimit;
 mod recorder;
+mod recycle;
 mod server;
 mod service;
 pub mod state;

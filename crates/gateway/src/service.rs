@@ -1,13 +1,12 @@
 //! One exchange: the engine's stages in their order, with what each costs the caller when it refuses.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use stockade_engine::{
     Answer, BodyPlan, Credentials, Denial, Identity, Layer, Lookup, Mode, Outcome, Plan, Quota, Reason, RequestHead,
@@ -34,6 +34,7 @@ use crate::head::{self, Fields, Forwarding};
 use crate::identity::Verified;
 use crate::ratelimit::Limits;
 use crate::recorder::Recorder;
+use crate::recycle::Call;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponseBody};
 use crate::worker::Worker;
 use crate::{problem, trace, tunnel};
@@ -84,18 +85,14 @@ impl Refused {
 }
 
 /// Answers one request. Never fails: a panic is a 500, and the process lives.
-pub async fn serve(
-    worker: Rc<Worker>,
-    peer: Rc<Peer>,
-    pace: Arc<Pace>,
-    request: Request<Incoming>,
-) -> Result<Response<OutBody>, Infallible> {
-    let in_flight = InFlight::begin(&worker.shared, &pace);
+pub async fn serve(call: Call) -> Response<OutBody> {
+    let Call { worker, peer, pace, request } = call;
+    let in_flight = InFlight::begin(&worker, &pace);
     let mut exchange = Exchange::new(worker.clone(), peer.clone(), pace.clone(), &request);
     let (mut parts, body) = request.into_parts();
     exchange.body = Some(body);
     let asks_upgrade = head::asks_upgrade(&parts).is_some();
-    let answered = CatchPanic(pin!(exchange.pass(&mut parts))).await;
+    let answered = CatchPanic { inner: exchange.pass(&mut parts) }.await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => exchange.refuse(refused),
@@ -115,7 +112,7 @@ pub async fn serve(
         body.watch_stall(watch);
     }
     body.hold(in_flight);
-    Ok(response)
+    response
 }
 
 /// One request and what became known of it.
@@ -147,9 +144,10 @@ impl Exchange {
             head::join_cookies(&mut parts.headers);
         }
         let host = head::host(parts)?;
+        let host_text = host.to_str().unwrap_or_default();
         let force = self.force.clone();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let (route, forward) = match self.decide(&force.plan, parts, &host, upgrade).await? {
+        let (route, forward) = match self.decide(&force.plan, parts, host_text, upgrade).await? {
             Decided::Answer(answer) => return Ok(self.answer(answer)),
             Decided::Forward(route, forward) => (route, forward),
         };
@@ -165,7 +163,7 @@ impl Exchange {
             return Err(Denial::new(Layer::Framing, reason, None, evidence).into());
         }
         let shared = &self.worker.shared;
-        if shared.in_flight.load(Relaxed) > shared.config.connections.max_in_flight {
+        if shared.in_flight.sum() > shared.config.connections.max_in_flight {
             shared.metrics.shed_requests.inc();
             return Err(Refused::overloaded(Layer::Limits, "too many requests are in flight"));
         }
@@ -291,7 +289,7 @@ impl Exchange {
             _ => self.identify(route, head).await?,
         };
         if let Some(first) = verified.first() {
-            self.record.identified(&first.identity.client_id);
+            self.record.identified(first);
         }
         let identities: SmallVec<[&Identity; 2]> = verified.iter().map(|verified| &verified.identity).collect();
         let authorized = route.authorize(head, &identities, now_seconds());
@@ -307,7 +305,12 @@ impl Exchange {
         };
         let mut verified = Identities::new();
         for credential in &credentials {
-            match self.resolve(credential).await {
+            let found = match self.cached(credential) {
+                Some(found) => Ok(found),
+                // Boxed: the way to the authorization server is rare, and would make every exchange larger.
+                None => Box::pin(self.resolve(credential)).await,
+            };
+            match found {
                 Ok(found) => verified.push(found),
                 Err(refused) if refused.0.denial.reason == Reason::TokenInvalid && route.allows_anonymous() => {
                     return Ok(Identities::new());
@@ -339,15 +342,16 @@ impl Exchange {
         })
     }
 
+    fn cached(&self, credential: &stockade_engine::Credential<'_>) -> Option<Arc<Verified>> {
+        self.worker.shared.credentials.as_ref()?.cached(credential.kind, &credential.secret)
+    }
+
     async fn resolve(&self, credential: &stockade_engine::Credential<'_>) -> Result<Arc<Verified>, Refused> {
         let deny = |reason, evidence| Denial::new(Layer::Authenticate, reason, None, evidence);
         let unavailable = Reason::AuthorizationServerUnavailable;
         let Some(credentials) = &self.worker.shared.credentials else {
             return Err(Refused::from(deny(unavailable, "no authorization server is configured")).retry_after(60));
         };
-        if let Some(verified) = credentials.cached(credential.kind, &credential.secret) {
-            return Ok(verified);
-        }
         let resource = self.force.plan.audience();
         match credentials.resolve(credential.kind, &credential.secret, resource).await {
             Ok(Some(verified)) => Ok(verified),
@@ -385,10 +389,11 @@ impl Exchange {
         plan: BodyPlan,
     ) -> Result<(UpstreamBody, Fault), Refused> {
         let Some(body) = self.body.take() else { return Ok((UpstreamBody::Empty, Fault::default())) };
+        let empty = body.is_end_stream();
         let max_bytes = match plan {
+            BodyPlan::None | BodyPlan::Stream { .. } if empty => return Ok((UpstreamBody::Empty, Fault::default())),
             BodyPlan::None => MAX_UNDECLARED_BYTES,
             BodyPlan::Inspect { max_bytes } => max_bytes,
-            BodyPlan::Stream { .. } if body.is_end_stream() => return Ok((UpstreamBody::Empty, Fault::default())),
             BodyPlan::Stream { max_bytes } => {
                 let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
                 let fault = body.fault();
@@ -396,7 +401,9 @@ impl Exchange {
             }
         };
         let mut body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
-        let (bytes, budget) = match body.read_whole().await {
+        // Boxed, as most requests have no body.
+        let read = Box::pin(body.read_whole()).await;
+        let (bytes, budget) = match read {
             Ok(whole) => whole,
             Err(fault) => {
                 self.discard(body);
@@ -429,7 +436,7 @@ impl Exchange {
         &mut self,
         route: &Route<'_>,
         parts: &mut Parts,
-        host: &str,
+        host: &HeaderValue,
         forward: Forward,
     ) -> Result<Response<OutBody>, Refused> {
         let Forward { body, fault, token, upgrade } = forward;
@@ -445,7 +452,7 @@ impl Exchange {
             (Err(error), None) => return Err(upstream_refusal(&error)),
         };
         let fields = Fields(&kept);
-        let head = self.request_head(parts, host, &fields);
+        let head = self.request_head(parts, host.to_str().unwrap_or_default(), &fields);
         self.judge(route, &head, response, upgrade).await
     }
 
@@ -453,15 +460,13 @@ impl Exchange {
         &self,
         route: &Route<'_>,
         parts: &mut Parts,
-        host: &str,
+        host: &HeaderValue,
         body: UpstreamBody,
         token: Option<HeaderValue>,
         upgrade: Option<&Asked>,
     ) -> Result<Request<UpstreamBody>, Refused> {
         let mut headers = std::mem::take(&mut parts.headers);
-        let peer = &self.peer;
-        let client = self.record.address();
-        let forwarding = Forwarding { client, peer: peer.address, trusted: peer.trusted, tls: peer.tls, host };
+        let forwarding = Forwarding { peer: &self.peer, host };
         let credentials: SmallVec<[&str; 4]> = route.credential_headers().collect();
         head::to_upstream(&mut headers, &forwarding, &credentials);
         head::strip_cookies(&mut headers, route.strip_cookies());
@@ -469,9 +474,7 @@ impl Exchange {
         if self.worker.shared.config.upstream.protocol == UpstreamProtocol::Http1 {
             headers.remove(header::TE);
         }
-        if let Ok(host) = HeaderValue::from_str(host) {
-            headers.insert(header::HOST, host);
-        }
+        headers.insert(header::HOST, host.clone());
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, token);
         }
@@ -486,7 +489,7 @@ impl Exchange {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
         }
-        let target = head::upstream_target(route.canonical_path(), parts.uri.query(), route.strip_query());
+        let target = head::upstream_target(&parts.uri, route.canonical_path(), route.strip_query());
         let uri = target.map_err(|_| {
             Denial::new(Layer::Internal, Reason::Panic, None, "the canonical path is not a valid target")
         })?;
@@ -533,7 +536,7 @@ impl Exchange {
         body: UpstreamResponseBody,
         max_bytes: usize,
     ) -> Result<OutBody, Refused> {
-        let mut budget = Budget::new(&self.worker.shared);
+        let mut budget = Budget::new(&self.worker);
         let (bytes, rest) = read_up_to(body, max_bytes, &mut budget).await?;
         let judged = match &rest {
             Some(_) => Err(Denial::new(
@@ -732,17 +735,21 @@ fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// A future whose panic is a value.
-struct CatchPanic<F>(F);
+pin_project! {
+    /// A future whose panic is a value.
+    struct CatchPanic<F> {
+        #[pin]
+        inner: F,
+    }
+}
 
-impl<F: Future + Unpin> Future for CatchPanic<F> {
+impl<F: Future> Future for CatchPanic<F> {
     type Output = Result<F::Output, ()>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.0).poll(context))) {
-            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
-            Ok(std::task::Poll::Ready(output)) => std::task::Poll::Ready(Ok(output)),
-            Err(_) => std::task::Poll::Ready(Err(())),
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.project().inner.poll(context))) {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Err(())),
         }
     }
 }
