@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -16,7 +17,11 @@ use stockade_engine::Reason;
 use crate::deadlines::{BodyKind, BodyPace, Pace};
 use crate::guard::Refusal;
 use crate::upstream::UpstreamResponseBody;
+use crate::wire::MAX_LINGER_BYTES;
 use crate::worker::Worker;
+
+/// How long a refused body is read away.
+const DISCARD_FOR: Duration = Duration::from_secs(2);
 
 /// Why a request's body stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,8 +65,19 @@ impl ClientBody {
         self.fault.clone()
     }
 
+    /// Reads away what the client still sends of a refused body, if that is little and comes soon. Without this call the stream is reset
+    /// after the answer, as RFC 9113 §8.1 allows; but there are clients that read no answer before all of the body is sent.
+    pub fn discard(mut self) {
+        if self.is_end_stream() {
+            return;
+        }
+        self.left = MAX_LINGER_BYTES;
+        let reading = async move { while let Some(Ok(_)) = self.frame().await {} };
+        tokio::task::spawn_local(tokio::time::timeout(DISCARD_FOR, reading));
+    }
+
     /// The whole body in memory, with its share of the budget.
-    pub async fn collect(mut self) -> Result<(Bytes, Budget), BodyFault> {
+    pub async fn read_whole(&mut self) -> Result<(Bytes, Budget), BodyFault> {
         let mut budget = Budget::new(&self.worker);
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();

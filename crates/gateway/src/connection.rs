@@ -56,7 +56,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &worker.shared.config.connections;
-    let pace = Pace::new();
+    let pace = Pace::new(peer.http2);
     worker.sweeper.watch(pace.clone());
     let service = Service { worker: worker.clone(), peer: peer.clone(), pace: pace.clone() };
     let ended = if peer.http2 {

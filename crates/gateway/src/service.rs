@@ -16,7 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use stockade_engine::{Answer, Denial, Layer, Reason};
 
-use crate::body::{InFlight, OutBody};
+use crate::body::{ClientBody, InFlight, OutBody};
 use crate::connection::{Peer, stream_watch};
 use crate::deadlines::{Pace, Upgrade};
 use crate::force::Held;
@@ -35,14 +35,16 @@ pub async fn serve(call: Call) -> Response<OutBody> {
     let in_flight = InFlight::begin(&worker, &pace);
     let mut exchange = Exchange::new(worker.clone(), peer.clone(), pace.clone(), &request);
     let (mut parts, body) = request.into_parts();
+    exchange.body = Some(body);
     let asks_upgrade = head::asks_upgrade(&parts).is_some();
-    let answered = CatchPanic { inner: exchange.pass(&mut parts, body) }.await;
+    let answered = CatchPanic { inner: exchange.pass(&mut parts) }.await;
     let mut response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => exchange.refuse(refused),
         Err(()) => exchange
             .refuse(Denial::new(Layer::Internal, Reason::Panic, None, "a panic while the request was handled").into()),
     };
+    exchange.leave_body();
     if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         pace.answer_upgrade(Upgrade::Refused);
     }
@@ -67,6 +69,8 @@ pub struct Exchange {
     pub limits: Limits,
     pub cors: Vec<(&'static str, String)>,
     pub record: Recorder,
+    /// Until something wants it.
+    pub body: Option<Incoming>,
 }
 
 impl Exchange {
@@ -75,11 +79,11 @@ impl Exchange {
         let proxies = &worker.shared.config.listen.trusted_proxies;
         let address = head::client_address(peer.address, peer.trusted, proxies, request.headers());
         let record = Recorder::new(&worker, &force, request, address);
-        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), record }
+        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), record, body: None }
     }
 
     /// All stages up to the upstream's answer.
-    async fn pass(&mut self, parts: &mut Parts, body: Incoming) -> Result<Response<OutBody>, Refused> {
+    async fn pass(&mut self, parts: &mut Parts) -> Result<Response<OutBody>, Refused> {
         self.admit(parts)?;
         if self.peer.http2 {
             head::join_cookies(&mut parts.headers);
@@ -88,7 +92,7 @@ impl Exchange {
         let host_text = host.to_str().unwrap_or_default();
         let force = self.force.clone();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let (route, forward) = match self.decide(&force.plan, parts, host_text, body, upgrade).await? {
+        let (route, forward) = match self.decide(&force.plan, parts, host_text, upgrade).await? {
             Decided::Answer(answer) => return Ok(self.answer(answer)),
             Decided::Forward(route, forward) => (route, forward),
         };
@@ -109,6 +113,21 @@ impl Exchange {
             return Err(Refused::overloaded(Layer::Limits, "too many requests are in flight"));
         }
         Ok(())
+    }
+
+    /// A refusal may come before anything of the body was asked for.
+    fn leave_body(&mut self) {
+        if let Some(body) = self.body.take() {
+            self.discard(ClientBody::new(body, 0, &self.pace, &self.worker));
+        }
+    }
+
+    /// Reads what is left of a refused body away: a client that has not sent it all may not listen yet.
+    pub fn discard(&self, body: ClientBody) {
+        // Over HTTP/1, the wire lingers.
+        if self.peer.http2 {
+            body.discard();
+        }
     }
 
     /// What the engine answers by itself: preflights and metadata.
