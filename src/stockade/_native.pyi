@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, final, type_check_only
 
+__all__ = ["Engine", "check_schemas", "open_bundle", "serve"]
+
 @type_check_only
 class DenialDict(TypedDict):
     layer: str
