@@ -30,7 +30,7 @@ def keys() -> None:
 @with_installation
 @as_json_option
 def list_keys(place: Place, as_json: bool) -> None:
-    """List the signing keys that are published: the next, the current and the previous ones."""
+    """List the published signing keys: next, current, previous."""
     with identity_storage(place) as storage:
         listed = [
             {"kid": key.kid, "algorithm": key.algorithm, "state": key.state, "since": key.since}
@@ -52,7 +52,10 @@ def list_keys(place: Place, as_json: bool) -> None:
     help="How long retired keys stay published; 0 drops them now, as after a leak.",
 )
 def rotate(place: Place, overlap: int) -> None:
-    """Put the next signing key in force at once; a running server takes it up within seconds."""
+    """Put the next signing key in force at once.
+
+    A running server takes it up within seconds. It rotates them by itself; this is for a key that may have leaked.
+    """
     sealed_by = installation(place).identity / "kek"
     if not sealed_by.exists():
         raise StateError(
