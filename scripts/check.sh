@@ -33,7 +33,7 @@ command -v cargo-deny >/dev/null 2>&1 || {
 if command -v cargo-deny >/dev/null 2>&1; then
     run "cargo-deny" cargo deny --locked --log-level error check licenses sources bans
     if cargo deny --locked --log-level error fetch db >/dev/null 2>&1; then
-        run "cargo-deny advisories" cargo deny --locked --log-level error check --disable-fetch advisories
+        run "cargo-deny advisories" cargo deny --frozen --log-level error check advisories
     else
         skip "cargo-deny advisories" "their data cannot be had here"
     fi
