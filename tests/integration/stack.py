@@ -258,7 +258,9 @@ class Stack:
 
     def http(self, *, http2: bool = False, **options: Any) -> httpx.Client:
         """A client that trusts the development CA."""
-        return httpx.Client(base_url=self.url, verify=self.tls, trust_env=False, http2=http2, timeout=20, **options)
+        # A context of its own: the client writes its protocols into it.
+        tls = ssl.create_default_context(cafile=self.ca)
+        return httpx.Client(base_url=self.url, verify=tls, trust_env=False, http2=http2, timeout=20, **options)
 
     def event(self, problem: httpx.Response) -> dict[str, Any]:
         """The event of a refusal, by the id in its problem document."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 import pytest
-from conftest import shop
+from shop import shop
 from stack import Reply, Stack, Upstream, until
 
 if TYPE_CHECKING:

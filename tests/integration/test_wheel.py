@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import shop
+from shop import shop
 from stack import Stack, Upstream
 
 ROOT = Path(__file__).resolve().parents[2]
