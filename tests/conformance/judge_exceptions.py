@@ -1,4 +1,4 @@
-"""Where Schemathesis and Stockade disagree, settled by the text of the standards; `docs/conformance.md` has the same."""
+"""Where Schemathesis and Stockade disagree, settled by the standards' text; `docs/conformance.md` has the same."""
 
 from __future__ import annotations
 

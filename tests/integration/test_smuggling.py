@@ -180,8 +180,8 @@ def smuggle(folder: Path, listen: dict[str, Any]) -> list[dict[str, Any]]:
     found = folder / "found.json"
     with Stack(folder, echo_description("/s/{id}"), f"http://127.0.0.1:{port}", listen=listen) as stack:
         done = subprocess.run(
-            [sys.executable, SMUGGLE, "--base", stack.url.replace("localhost", "127.0.0.1"), "--upstream-port", str(port), "--json",
-             found],
+            [sys.executable, SMUGGLE, "--base", stack.url.replace("localhost", "127.0.0.1"),
+             "--upstream-port", str(port), "--json", found],
             capture_output=True, text=True, timeout=270, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
