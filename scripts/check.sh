@@ -19,13 +19,15 @@ run "clippy" cargo clippy --release --locked --quiet --workspace --all-targets -
 run "generated docs" python scripts/generate_docs.py --check
 
 # cargo-deny holds licences, sources and duplicate versions; its advisory data base is a git repository.
-if cargo deny --version >/dev/null 2>&1; then
-    run "cargo-deny (licences, sources, bans)" cargo deny --locked --log-level error check licenses sources bans
-    cargo deny --locked --log-level error check advisories >/dev/null 2>&1 ||
-        echo "check: cargo-deny advisories could not be checked, or found something: run \`cargo deny check advisories\` where its data can be had"
-else
-    echo "check: cargo-deny is not installed: skipped (\`cargo install --locked cargo-deny\`)"
-fi
+tools=$(pwd)/.setup/tools
+PATH="$tools/bin:$PATH"
+command -v cargo-deny >/dev/null 2>&1 || {
+    echo "check: building cargo-deny once (into .setup/tools)"
+    cargo install --quiet --locked --root "$tools" cargo-deny@0.20.2
+}
+run cargo-deny cargo deny --locked --log-level error check licenses sources bans
+cargo deny --locked --log-level error check advisories >/dev/null 2>&1 ||
+    echo "check: cargo-deny advisories: their data cannot be had here, or something was found: run \`cargo deny check advisories\`"
 
 audit=$(pip-audit --requirement requirements.lock --no-deps --disable-pip 2>&1)
 status=$?

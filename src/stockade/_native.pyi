@@ -1,4 +1,4 @@
-"""The Rust side, as `crates/python` exports it. Everything raises ValueError with a message for the operator."""
+# The Rust side, as `crates/python` exports it. Everything raises ValueError with a message for the operator.
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, final

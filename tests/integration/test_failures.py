@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from conftest import shop
+from shop import shop
 from honest import Honest
 from stack import Reply, Stack, Upstream, until
 from test_running import alive, child_named, children

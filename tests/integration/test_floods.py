@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import shop
+from shop import shop
 from frames import (
     ACK,
     CANCEL,

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Uri, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
-use stockade_engine::{Denial, Headers, Layer, Reason};
+use stockade_engine::{Denial, Headers, Layer, Reason, is_gate_field};
 
 use crate::connection::Peer;
 
@@ -166,7 +166,7 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarding: &Forwarding<'_>, credent
     let chain = forwarding.peer.trusted.then(|| chain(headers, forwarding.peer.address)).flatten();
     let proto = forwarding.peer.trusted.then(|| headers.get(X_FORWARDED_PROTO).cloned()).flatten();
     let told_host = forwarding.peer.trusted.then(|| headers.get(X_FORWARDED_HOST).cloned()).flatten();
-    remove(headers, |name| is_hop_by_hop(name) || is_ours_to_say(name) || credentials.contains(&name));
+    remove(headers, |name| is_hop_by_hop(name) || is_gate_field(name) || credentials.contains(&name));
     if keep_te {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -222,49 +222,6 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
-}
-
-/// Fields by which upstreams learn who asks, and through whom: only the gate may set them.
-fn is_ours_to_say(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("x-") else {
-        return matches!(name, "forwarded" | "true-client-ip" | "cf-connecting-ip" | "client-ip" | "fastly-client-ip")
-            || name.starts_with("ssl-client-")
-            || name == "remote-user"
-            || name == "client-cert"
-            || name == "client-cert-chain";
-    };
-    [
-        "user",
-        "forwarded",
-        "authenticated",
-        "client-cert",
-        "ssl-client",
-        "remote-",
-        "auth-request-",
-        "stockade-",
-        "envoy-",
-        "original-",
-    ]
-    .iter()
-    .any(|prefix| rest.starts_with(prefix))
-        || matches!(
-            rest,
-            "real-ip"
-                | "client-ip"
-                | "cluster-client-ip"
-                | "credential-identifier"
-                | "consumer-id"
-                | "consumer-username"
-                | "goog-authenticated-user-email"
-                | "goog-authenticated-user-id"
-                | "rewrite-url"
-                | "http-method-override"
-                | "http-method"
-                | "method-override"
-                | "anonymous-consumer"
-                | "identity"
-                | "principal"
-        )
 }
 
 /// What an upstream runs on is nobody's business; where else it can be reached would lead around the gate.
