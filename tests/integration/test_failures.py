@@ -90,6 +90,13 @@ def bounded(pid: int, what: int, number: int) -> Iterator[None]:
             resource.prlimit(pid, what, (soft, hard))
 
 
+def from_cache(stack: Stack, client: httpx.Client, headers: dict[str, str]) -> bool:
+    """Whether a call passes without the authorization server being asked."""
+    name = 'stockade_credential_cache_lookups_total{outcome="hit"}'
+    before = counter(stack, name)
+    return client.get("/orders", headers=headers).status_code == 200 and counter(stack, name) > before
+
+
 def unavailable(answer: httpx.Response) -> bool:
     return answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
 
@@ -125,15 +132,13 @@ def down(stack: Stack) -> Iterator[None]:
 def test_without_the_authorization_server_cached_tokens_go_on_for_a_bounded_time_only(gate: Stack, how: str) -> None:
     known, unknown = bearer(gate.token(READ)), bearer(gate.token(READ))
     with gate.http() as client:
-        assert client.get("/orders", headers=known).status_code == 200
+        until(lambda: from_cache(gate, client, known), 10, "the cache")
         with down(gate) if how == "down" else frozen(identity_pid(gate)):
-            started = time.monotonic()
             assert client.get("/orders", headers=known).status_code == 200
             answer = client.get("/orders", headers=unknown)
             assert unavailable(answer)
             assert gate.event(answer)["reason"] == "authorization_server_unavailable"
-            took = until(lambda: unavailable(client.get("/orders", headers=known)), STALE_SECONDS + 5, "the end of trust")
-            assert time.monotonic() - started > STALE_SECONDS / 2 or took > 0
+            until(lambda: unavailable(client.get("/orders", headers=known)), STALE_SECONDS + 5, "the end of trust")
             assert client.get("/status").status_code == 200, "public operations need no authorization server"
             assert counter(gate, 'stockade_introspections_total{outcome="failed"}') >= 1
             assert counter(gate, 'stockade_credential_cache_lookups_total{outcome="stale"}') >= 1
@@ -298,8 +303,13 @@ def test_a_full_event_sink_delays_no_answer_and_is_counted(gate: Stack) -> None:
             for _ in range(50):
                 assert client.get("/nowhere").status_code == 404
             until(lambda: counter(gate, "stockade_events_failed_total") >= before + 1, 5, "the count")
-        answer = client.get("/nowhere")
-        assert gate.event(answer)["reason"] == "operation_unknown"
+        written = counter(gate, "stockade_events_written_total")
+
+        def writes_again() -> bool:
+            return client.get("/nowhere") is not None and counter(gate, "stockade_events_written_total") > written
+
+        until(writes_again, 5, "writing")
+        assert gate.event(client.get("/nowhere"))["reason"] == "operation_unknown"
     honest.was_served()
     assert gate.gateway_pid() == pid
 
