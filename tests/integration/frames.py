@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 from dataclasses import dataclass, field
+from typing import Self
 
 import hpack
 
@@ -54,7 +55,7 @@ class RawH2:
         assert self.socket.selected_alpn_protocol() == "h2"
         self.send(PREFACE + frame(SETTINGS, 0, 0, self.settings))
 
-    def __enter__(self) -> RawH2:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Honest:
-    """One HTTP/1 client with a kept connection, one with a fresh connection each time, one HTTP/2 client; all with a token."""
+    """An HTTP/1 client with a kept connection, one with fresh connections, and an HTTP/2 client; all with a token."""
 
     def __init__(self, stack: Stack, path: str = "/orders") -> None:
         self._stack = stack
@@ -48,7 +48,7 @@ class Honest:
     def _client(self, http2: bool) -> httpx.Client:
         return self._stack.http(http2=http2, headers={"Authorization": f"Bearer {self._token}"})
 
-    def __enter__(self) -> Honest:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

@@ -48,7 +48,7 @@ class Provider:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -207,10 +207,12 @@ def test_a_changed_token_is_refused(gate: Stack, provider: Provider) -> None:
     refused(gate, f"{head}.{payload}")
 
 
-@pytest.mark.parametrize("header", [{"typ": "id_token"}, {"typ": "dpop+jwt"}, {"jwk": {"kty": "EC"}}, {"jku": "https://evil.example"}], ids=str)
-def test_headers_that_would_redirect_trust_win_nothing(
-    gate: Stack, provider: Provider, header: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [{"typ": "id_token"}, {"typ": "dpop+jwt"}, {"jwk": {"kty": "EC"}}, {"jku": "https://evil.example"}],
+    ids=str,
+)
+def test_headers_that_would_redirect_trust_win_nothing(gate: Stack, provider: Provider, header: dict[str, Any]) -> None:
     # A `jwk` or `jku` of the token's own may be ignored or refused (RFC 8725 §3.10), but its key is never used.
     refused(gate, provider.token(gate.url, key=provider.stranger, header=header))
 

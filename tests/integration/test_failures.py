@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from shop import shop
 from honest import Honest
+from shop import shop
 from stack import Reply, Stack, Upstream, until
 from test_running import alive, child_named, children
 
@@ -174,7 +174,9 @@ def test_a_full_disk_of_the_authorization_server_issues_nothing_and_verifies_on(
             answer = httpx.post(endpoint, data=fields, auth=auth, verify=gate.tls, trust_env=False)
             assert unavailable(answer)
             assert answer.json()["error"] == "temporarily_unavailable"
-            assert client.get("/orders", headers=known).status_code == 200, "a token never seen before is read, not written"
+            assert client.get("/orders", headers=known).status_code == 200, (
+                "a token never seen before is read, not written"
+            )
         until(
             lambda: httpx.post(endpoint, data=fields, auth=auth, verify=gate.tls, trust_env=False).status_code == 200,
             5,
@@ -279,7 +281,7 @@ def test_without_descriptors_open_connections_go_on_and_others_wait(gate: Stack)
     with gate.http() as client, ExitStack() as held:
         assert client.get("/orders", headers=headers).status_code == 200
         before = counter(gate, "stockade_accept_errors_total")
-        open_now = max(int(each) for each in os.listdir(f"/proc/{pid}/fd"))
+        open_now = max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir())
         with bounded(pid, resource.RLIMIT_NOFILE, open_now + 10):
             port = int(gate.url.rsplit(":", 1)[1])
             for _ in range(60):
@@ -350,8 +352,7 @@ class RawUpstream:
 
 
 def answer_well(connection: socket.socket) -> None:
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ORDERS)}\r\nConnection: close\r\n\r\n"
-    connection.sendall(head.encode() + ORDERS)
+    connection.sendall(HEAD + f"Content-Length: {len(ORDERS)}\r\nConnection: close\r\n\r\n".encode() + ORDERS)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,9 @@ def check_refusals(answers: list[httpx.Response]) -> None:
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-def test_parallel_requests_of_one_client_never_exceed_its_limit(tmp_path: Path, upstream: Upstream, http2: bool) -> None:
+def test_parallel_requests_of_one_client_never_exceed_its_limit(
+    tmp_path: Path, upstream: Upstream, http2: bool
+) -> None:
     with gate(tmp_path, upstream, per_address=None, per_client=f"{LIMIT}/day") as stack:
         headers = {"Authorization": f"Bearer {stack.token(READ)}"}
         answers = rush(stack, "/orders", headers, http2=http2)

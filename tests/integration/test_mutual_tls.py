@@ -22,7 +22,6 @@ from cryptography.x509.oid import NameOID
 from shop import shop
 from stack import Reply, Stack, Upstream, until
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -43,7 +42,9 @@ class Authority:
     def make(folder: Path, name: str) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = builder_for(subject, subject, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder_for(subject, subject, key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
         made = Authority(folder, name, builder.sign(key, hashes.SHA256()), key)
         made.ca.write_bytes(made.certificate.public_bytes(serialization.Encoding.PEM))
         return made
@@ -64,7 +65,9 @@ class Authority:
         paths = (self.folder / f"{self.name}-{name}.pem", self.folder / f"{self.name}-{name}.key")
         paths[0].write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         paths[1].write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
         )
         return str(paths[0]), str(paths[1])
 
@@ -151,11 +154,15 @@ def trusts(stack: Stack, ca: Path) -> bool:
 
 
 @pytest.mark.parametrize("wanted", ["required", "optional"])
-def test_client_certificates_count_only_from_the_named_authority(tmp_path: Path, upstream: Upstream, wanted: str) -> None:
+def test_client_certificates_count_only_from_the_named_authority(
+    tmp_path: Path, upstream: Upstream, wanted: str
+) -> None:
     description = shop()
     description["components"]["securitySchemes"]["certificate"] = {"type": "mutualTLS"}
     description["paths"]["/status"]["get"]["security"] = [{"certificate": []}]
-    description["paths"]["/open"] = {"get": {"security": [], "responses": description["paths"]["/status"]["get"]["responses"]}}
+    description["paths"]["/open"] = {
+        "get": {"security": [], "responses": description["paths"]["/status"]["get"]["responses"]}
+    }
     ours, theirs = Authority.make(tmp_path, "ours"), Authority.make(tmp_path, "theirs")
     listen = {"tls": {"client_ca": str(ours.ca), "client_certificate": wanted}}
     with Stack(tmp_path, description, upstream.url, listen=listen) as stack:
@@ -199,7 +206,7 @@ class TlsUpstream:
                 self.end_headers()
                 self.wfile.write(OK)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
                 pass
 
         class Server(http.server.ThreadingHTTPServer):
@@ -267,13 +274,19 @@ def addresses(upstream: Upstream) -> str:
 
 def test_nobody_is_believed_by_default(tmp_path: Path, upstream: Upstream) -> None:
     with Stack(tmp_path, shop(), upstream.url) as stack, stack.http() as client:
-        for headers in ({"X-Forwarded-For": "203.0.113.7"}, {"Forwarded": "for=203.0.113.7"}, {"X-Real-IP": "203.0.113.7"}):
+        for headers in (
+            {"X-Forwarded-For": "203.0.113.7"},
+            {"Forwarded": "for=203.0.113.7"},
+            {"X-Real-IP": "203.0.113.7"},
+        ):
             assert client.get("/status", headers=headers).status_code == 200
             assert "203.0.113.7" not in str(upstream.seen[-1].headers)
             assert addresses(upstream) == "127.0.0.1"
 
 
-def test_a_trusted_proxy_speaks_for_its_client_and_the_client_not_for_itself(tmp_path: Path, upstream: Upstream) -> None:
+def test_a_trusted_proxy_speaks_for_its_client_and_the_client_not_for_itself(
+    tmp_path: Path, upstream: Upstream
+) -> None:
     limits = {"per_address": "3/hour", "per_client": None}
     listen = {"trusted_proxies": ["127.0.0.0/8"]}
     with Stack(tmp_path, shop(), upstream.url, listen=listen, limits=limits) as stack, stack.http() as client:
@@ -335,7 +348,9 @@ def raw_status(stack: Stack, before: bytes) -> bytes:
     try:
         connection.sendall(before)
         if stack.url.startswith("https"):
-            connection = ssl.create_default_context(cafile=stack.ca).wrap_socket(connection, server_hostname="localhost")
+            connection = ssl.create_default_context(cafile=stack.ca).wrap_socket(
+                connection, server_hostname="localhost"
+            )
         connection.sendall(request)
         with suppress(ConnectionError, ssl.SSLError):
             while got := connection.recv(65536):

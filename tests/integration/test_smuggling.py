@@ -30,7 +30,9 @@ HIDDEN = b"GET /orders/7 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED_HIDDEN = b"0\r\n\r\n" + HIDDEN
 
 
-def post(*lines: bytes, body: bytes = b"", first: bytes = b"POST /echo HTTP/1.1", host: bytes = b"Host: localhost") -> bytes:
+def post(
+    *lines: bytes, body: bytes = b"", first: bytes = b"POST /echo HTTP/1.1", host: bytes = b"Host: localhost"
+) -> bytes:
     return b"\r\n".join([first, host, b"Content-Type: text/plain", *lines, b"", body])
 
 
@@ -76,7 +78,9 @@ REFUSED = {
     "CONNECT": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "TRACE": b"TRACE /echo HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
-    "a nominated length": post(b"Connection: keep-alive, Content-Length", b"Content-Length: %d" % len(HIDDEN), body=HIDDEN),
+    "a nominated length": post(
+        b"Connection: keep-alive, Content-Length", b"Content-Length: %d" % len(HIDDEN), body=HIDDEN
+    ),
 }
 
 PASSED = {
@@ -176,8 +180,8 @@ def smuggle(folder: Path, listen: dict[str, Any]) -> list[dict[str, Any]]:
     found = folder / "found.json"
     with Stack(folder, echo_description("/s/{id}"), f"http://127.0.0.1:{port}", listen=listen) as stack:
         done = subprocess.run(
-            [sys.executable, SMUGGLE, "--base", stack.url.replace("localhost", "127.0.0.1"), "--upstream-port", str(port),
-             "--json", found],
+            [sys.executable, SMUGGLE, "--base", stack.url.replace("localhost", "127.0.0.1"),
+             "--upstream-port", str(port), "--json", found],
             capture_output=True, text=True, timeout=270, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
