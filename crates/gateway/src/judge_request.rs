@@ -16,7 +16,7 @@ use stockade_engine::{
     RequestHead, Route, SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION,
 };
 
-use crate::body::{BodyFault, ClientBody};
+use crate::body::{BodyFault, Budget, ClientBody};
 use crate::head::{self, Fields};
 use crate::identity::Verified;
 use crate::refused::{Refusal, Refused};
@@ -41,6 +41,8 @@ pub type Fault = Rc<std::cell::Cell<Option<BodyFault>>>;
 /// A judged request, ready for the upstream.
 pub struct Forward {
     pub body: UpstreamBody,
+    /// The memory of a whole body, until the upstream has answered: it may wait for a connection for long.
+    pub budget: Option<Budget>,
     pub fault: Fault,
     pub token: Option<HeaderValue>,
     pub upgrade: Option<Asked>,
@@ -82,9 +84,9 @@ impl Exchange {
             _ => self.settle(&route, route.validate_head(&head), route.unvalidated_body())?,
         };
         let upgrade = self.judge_upgrade(&route, parts, upgrade)?;
-        let (body, fault) = self.take_body(&route, &head, body_plan).await?;
+        let (body, fault, budget) = self.take_body(&route, &head, body_plan).await?;
         let token = identities.into_iter().next().map(|verified| verified.internal_token.clone());
-        Ok(Decided::Forward(route, Box::new(Forward { body, fault, token, upgrade })))
+        Ok(Decided::Forward(route, Box::new(Forward { body, fault, token, upgrade, budget })))
     }
 
     pub fn request_head<'a>(&self, parts: &'a Parts, host: &'a str, fields: &'a Fields<'a>) -> RequestHead<'a> {
@@ -270,23 +272,23 @@ impl Exchange {
         route: &Route<'_>,
         head: &RequestHead<'_>,
         plan: BodyPlan,
-    ) -> Result<(UpstreamBody, Fault), Refused> {
-        let Some(body) = self.body.take() else { return Ok((UpstreamBody::Empty, Fault::default())) };
+    ) -> Result<(UpstreamBody, Fault, Option<Budget>), Refused> {
+        let nothing = || (UpstreamBody::Empty, Fault::default(), None);
+        let Some(body) = self.body.take() else { return Ok(nothing()) };
         let empty = body.is_end_stream();
         let max_bytes = match plan {
-            BodyPlan::None | BodyPlan::Stream { .. } if empty => return Ok((UpstreamBody::Empty, Fault::default())),
+            BodyPlan::None | BodyPlan::Stream { .. } if empty => return Ok(nothing()),
             BodyPlan::None => MAX_UNDECLARED_BYTES,
             BodyPlan::Inspect { max_bytes } => max_bytes,
             BodyPlan::Stream { max_bytes } => {
                 let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
                 let fault = body.fault();
-                return Ok((UpstreamBody::Stream(Box::pin(body.map_err(Into::into))), fault));
+                return Ok((UpstreamBody::Stream(Box::pin(body.map_err(Into::into))), fault, None));
             }
         };
         let mut body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
         // Boxed, as most requests have no body.
-        let read = Box::pin(body.read_whole()).await;
-        let (bytes, budget) = match read {
+        let (bytes, budget) = match Box::pin(body.read_whole()).await {
             Ok(whole) => whole,
             Err(fault) => {
                 self.discard(body);
@@ -295,9 +297,8 @@ impl Exchange {
         };
         let judged = route.validate_body(head, &bytes);
         self.settle(route, judged, ())?;
-        // From here on the bytes are the upstream connection's, which is bounded by itself.
-        drop(budget);
-        Ok((if bytes.is_empty() { UpstreamBody::Empty } else { UpstreamBody::Full(bytes) }, Fault::default()))
+        let body = if bytes.is_empty() { UpstreamBody::Empty } else { UpstreamBody::Full(bytes) };
+        Ok((body, Fault::default(), Some(budget)))
     }
 }
 

@@ -41,12 +41,13 @@ impl Exchange {
         host: &HeaderValue,
         forward: Forward,
     ) -> Result<Response<OutBody>, Refused> {
-        let Forward { body, fault, token, upgrade } = forward;
+        let Forward { body, fault, token, upgrade, budget } = forward;
         let kept = kept_headers(&parts.headers);
         let request = self.upstream_request(route, parts, host, body, token, upgrade.as_ref())?;
         let replayable = is_idempotent(&parts.method) && matches!(request.body(), UpstreamBody::Empty);
         let sent = Instant::now();
         let answered = self.worker.upstream.send(request, replayable).await;
+        drop(budget);
         self.record.upstream_answered(sent.elapsed());
         let response = match (answered, fault.take()) {
             (Ok(response), _) => response,

@@ -115,6 +115,21 @@ impl Exchange {
         Ok(())
     }
 
+    /// A refusal may come before anything of the body was asked for.
+    fn leave_body(&mut self) {
+        if let Some(body) = self.body.take() {
+            self.discard(ClientBody::new(body, 0, &self.pace, &self.worker));
+        }
+    }
+
+    /// Reads what is left of a refused body away: a client that has not sent it all may not listen yet.
+    pub fn discard(&self, body: ClientBody) {
+        // Over HTTP/1, the wire lingers.
+        if self.peer.http2 {
+            body.discard();
+        }
+    }
+
     /// What the engine answers by itself: preflights and metadata.
     fn answer(&mut self, answer: Answer) -> Response<OutBody> {
         let mut response = Response::new(OutBody::full(answer.body.into()));
@@ -139,20 +154,6 @@ impl Exchange {
         }
         self.finish(fields);
         response
-    }
-
-    /// A refusal may come before anything of the body was asked for.
-    fn leave_body(&mut self) {
-        if let Some(body) = self.body.take() {
-            self.discard(ClientBody::new(body, 0, &self.pace, &self.worker));
-        }
-    }
-
-    pub fn discard(&self, body: ClientBody) {
-        // Over HTTP/1, the wire lingers.
-        if self.peer.http2 {
-            body.discard();
-        }
     }
 
     /// What every answer to a known operation carries.
