@@ -316,8 +316,8 @@ mod tests {
     fn forwarding(trusted: bool) -> Forwarding<'static> {
         let peer = Box::leak(Box::new(Peer::new("203.0.113.9".parse().expect("address"), trusted)));
         peer.tls = true;
-        const HOST: &HeaderValue = &HeaderValue::from_static("api.example");
-        Forwarding { peer, host: HOST }
+        let host = Box::leak(Box::new(HeaderValue::from_static("api.example")));
+        Forwarding { peer, host }
     }
 
     #[test]
