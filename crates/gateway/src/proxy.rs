@@ -18,14 +18,19 @@ pub async fn read(socket: &mut Socket) -> io::Result<Option<IpAddr>> {
         if socket.stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let result = HeaderResult::parse(&bytes);
-        if result.is_incomplete() && bytes.len() < MAX_HEADER_BYTES {
-            continue;
-        }
-        let (source, length) = source(&result)?;
+        let Some((source, length)) = parse(&bytes)? else { continue };
         socket.early = bytes.split_off(length.min(bytes.len()));
         return Ok(source);
     }
+}
+
+/// The source and the header's length; `None`: more is needed.
+pub fn parse(bytes: &[u8]) -> io::Result<Option<(Option<IpAddr>, usize)>> {
+    let result = HeaderResult::parse(bytes);
+    if result.is_incomplete() && bytes.len() < MAX_HEADER_BYTES {
+        return Ok(None);
+    }
+    source(&result).map(Some)
 }
 
 fn source(result: &HeaderResult<'_>) -> io::Result<(Option<IpAddr>, usize)> {
