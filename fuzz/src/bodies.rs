@@ -7,23 +7,89 @@ use crate::requests::content_type;
 use crate::support::{Area, CANARY, NOW, ROOMY, area, check_decision, decision_print, fingerprint, form_decode, head};
 
 pub const JSON_WORDS: &[&str] = &[
-    "{", "}", "[", "]", ":", ",", "\"", "\\u0000", "\\ud800", "\\uDC00", "\\u00e9", "\\\"", "null", "true", "false", "1e400", "-0",
-    "1E-7", "18446744073709551616", "9223372036854775808", "0.1", "\"qty\":", "\"q\\u0074y\":", "\"note\":", "\"tags\":[",
-    "{\"qty\":1}", "\u{feff}", " ", "\n", "[[[[[[[[[[", CANARY,
-];
-pub const FORM_WORDS: &[&str] = &[
-    "qty=", "tags=", "q%74y", "&", "=", "+", "%20", "%00", "%ff", "%c3%a9", "&&", "qty[]=", "1", "-1", "01", "1.0", "tags[0]=", ";",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"",
+    "\\u0000",
+    "\\ud800",
+    "\\uDC00",
+    "\\u00e9",
+    "\\\"",
+    "null",
+    "true",
+    "false",
+    "1e400",
+    "-0",
+    "1E-7",
+    "18446744073709551616",
+    "9223372036854775808",
+    "0.1",
+    "\"qty\":",
+    "\"q\\u0074y\":",
+    "\"note\":",
+    "\"tags\":[",
+    "{\"qty\":1}",
+    "\u{feff}",
+    " ",
+    "\n",
+    "[[[[[[[[[[",
     CANARY,
 ];
+pub const FORM_WORDS: &[&str] = &[
+    "qty=", "tags=", "q%74y", "&", "=", "+", "%20", "%00", "%ff", "%c3%a9", "&&", "qty[]=", "1", "-1", "01", "1.0",
+    "tags[0]=", ";", CANARY,
+];
 pub const MULTIPART_WORDS: &[&str] = &[
-    "\r\n", "--B", "--B--", "\r\n--B\r\n", "\n--B\n", "Content-Disposition: form-data; name=\"title\"",
-    "Content-Disposition: form-data; name=\"file\"; filename=\"a.png\"", "Content-Disposition: form-data; name=\"meta\"",
-    "name=\"admin\"", "filename*=utf-8''x", "Content-Type: image/png", "Content-Type: application/json", "{\"n\":1}", "\\\"",
-    "multipart/form-data; boundary=B", "boundary=\"B\"", "Content-Transfer-Encoding: base64", "; ", "=", "\"", "\n", CANARY,
+    "\r\n",
+    "--B",
+    "--B--",
+    "\r\n--B\r\n",
+    "\n--B\n",
+    "Content-Disposition: form-data; name=\"title\"",
+    "Content-Disposition: form-data; name=\"file\"; filename=\"a.png\"",
+    "Content-Disposition: form-data; name=\"meta\"",
+    "name=\"admin\"",
+    "filename*=utf-8''x",
+    "Content-Type: image/png",
+    "Content-Type: application/json",
+    "{\"n\":1}",
+    "\\\"",
+    "multipart/form-data; boundary=B",
+    "boundary=\"B\"",
+    "Content-Transfer-Encoding: base64",
+    "; ",
+    "=",
+    "\"",
+    "\n",
+    CANARY,
 ];
 pub const MEDIA_WORDS: &[&str] = &[
-    "application/json", "application/problem+json", "text/plain", "image/png", "*/*", "; charset=", "utf-8", "iso-8859-1",
-    "us-ascii", "utf-16", "\"", "\\", ";", "/", "=", "boundary=", " ", "\t", ",", "\n", "q=0", CANARY,
+    "application/json",
+    "application/problem+json",
+    "text/plain",
+    "image/png",
+    "*/*",
+    "; charset=",
+    "utf-8",
+    "iso-8859-1",
+    "us-ascii",
+    "utf-16",
+    "\"",
+    "\\",
+    ";",
+    "/",
+    "=",
+    "boundary=",
+    " ",
+    "\t",
+    ",",
+    "\n",
+    "q=0",
+    CANARY,
 ];
 
 fn decide(area: &Area, target: &str, media: &[u8], body: &[u8]) -> DecidedRequest {
@@ -85,7 +151,8 @@ pub fn form(data: &[u8]) -> u64 {
             .map(|(name, value)| (form_decode(name), form_decode(value)))
             .collect();
         assert!(pairs.iter().all(|(name, _)| [&b"qty"[..], b"tags"].contains(&name.as_slice())), "{text:?}");
-        let quantities: Vec<&Vec<u8>> = pairs.iter().filter(|(name, _)| name == b"qty").map(|(_, value)| value).collect();
+        let quantities: Vec<&Vec<u8>> =
+            pairs.iter().filter(|(name, _)| name == b"qty").map(|(_, value)| value).collect();
         assert_eq!(quantities.len(), 1, "{text:?}");
         let quantity = std::str::from_utf8(quantities[0]).expect("a number is text");
         assert!(quantity.parse::<i128>().is_ok() && !quantity.starts_with('+'), "{text:?}");
@@ -146,7 +213,7 @@ fn check_parts(boundary: &[u8], body: &[u8]) {
         let head_end = piece.windows(4).position(|window| window == b"\r\n\r\n").expect("a part has a head");
         let head = String::from_utf8(piece[..head_end].to_vec()).expect("a part's head is text");
         assert!(!head.replace("\r\n", "").contains(['\r', '\n']), "a line end of another kind: {head:?}");
-        let at = head.find("name=").expect("a part has a name") + 5;
+        let at = head.to_ascii_lowercase().find("name=").expect("a part has a name") + 5;
         let name = head[at..].trim_start_matches('"').split(['"', ';', '\r', ' ', '\t']).next().unwrap_or_default();
         assert!(["title", "file", "meta"].contains(&name), "a part that no schema has: {head:?}");
         assert!(!seen.contains(&name.to_owned()), "a part twice: {name}");
@@ -164,7 +231,8 @@ fn seeds_of(media: &str, with_line: bool) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for case in area("bodies").cases() {
         let headers = case["request"]["headers"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let value = headers.iter().find(|pair| pair[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("content-type")));
+        let value =
+            headers.iter().find(|pair| pair[0].as_str().is_some_and(|name| name.eq_ignore_ascii_case("content-type")));
         let value = value.and_then(|pair| pair[1].as_str()).unwrap_or_default();
         if let Some(body) = case["request"]["body"].as_str().filter(|_| value.starts_with(media)) {
             let line = if with_line { format!("{value}\n") } else { String::new() };
@@ -191,7 +259,9 @@ pub fn text(data: &[u8]) -> u64 {
 /// Data: a `Content-Type`.
 pub fn media_type(data: &[u8]) -> u64 {
     let mut prints = Vec::new();
-    for (target, declared) in [("/json", "application/json"), ("/problem", "application/problem+json"), ("/several", "")] {
+    for (target, declared) in
+        [("/json", "application/json"), ("/problem", "application/problem+json"), ("/several", "")]
+    {
         let decided = decide(&ROOMY, target, data, b"{\"qty\":1}");
         prints.push(decision_print(&decided));
         if !allowed(&decided) {

@@ -3,15 +3,38 @@
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::Value;
-use stockade_engine::{Credential, Plan, WholeRequest, decide_request, open_bundle, self_check};
+use stockade_engine::{BundleError, Credential, Plan, WholeRequest, decide_request, open_bundle, self_check};
 
 use crate::support::{AREAS, CANARY, Fields, NOW, check_decision, fingerprint, head};
 
-pub const ENVELOPE_WORDS: &[&str] = &["stockade-bundle 1\n", "serial ", "sha256 ", "ed25519 ", "\n", "0", "18446744073709551615", " "];
+pub const ENVELOPE_WORDS: &[&str] =
+    &["stockade-bundle 1\n", "serial ", "sha256 ", "ed25519 ", "\n", "0", "18446744073709551615", " "];
 pub const PAYLOAD_WORDS: &[&str] = &[
-    "{id}", "{", "}", "/{a}/{a}", "//", "/..", "\"style\": \"deepObject\"", "\"explode\": true", "\"kind\":\"multipart\"",
-    "\"mutual_tls\"", "\"types\":[\"integer\"]", "\"$ref\":\"#/$defs/", "\"pattern\":\"(?=a)\"", "\"pattern\":\"(a{99}){99}\"", "null",
-    "true", "-1", "18446744073709551616", "\"2XX\"", "\"default\"", "[", "]", "[]", "{}", CANARY,
+    "{id}",
+    "{",
+    "}",
+    "/{a}/{a}",
+    "//",
+    "/..",
+    "\"style\": \"deepObject\"",
+    "\"explode\": true",
+    "\"kind\":\"multipart\"",
+    "\"mutual_tls\"",
+    "\"types\":[\"integer\"]",
+    "\"$ref\":\"#/$defs/",
+    "\"pattern\":\"(?=a)\"",
+    "\"pattern\":\"(a{99}){99}\"",
+    "null",
+    "true",
+    "-1",
+    "18446744073709551616",
+    "\"2XX\"",
+    "\"default\"",
+    "[",
+    "]",
+    "[]",
+    "{}",
+    CANARY,
 ];
 
 fn hex(bytes: &[u8]) -> String {
@@ -80,12 +103,11 @@ pub fn payload(data: &[u8]) -> u64 {
     let plan = match Plan::load(data) {
         Ok(plan) => plan,
         Err(error) => {
-            let shape: String = error.to_string().chars().filter(|c| !c.is_ascii_digit()).take(80).collect();
-            return fingerprint(shape);
+            return error_print(&error);
         }
     };
     // What loads can be attacked, and asked.
-    let checked = self_check(&plan).map(|report| report.cases.min(1_000)).map_err(|failure| failure.case);
+    let checked = self_check(&plan).map(|report| report.operations.min(9)).map_err(drop);
     let value: Value = serde_json::from_slice(data).expect("what loads is JSON");
     let headers: Fields = vec![("content-type".to_owned(), b"application/json".to_vec())];
     for operation in value["operations"].as_array().into_iter().flatten().take(8) {
@@ -99,6 +121,19 @@ pub fn payload(data: &[u8]) -> u64 {
         }
     }
     fingerprint(checked)
+}
+
+/// The kind of error and the beginning of what it says; the rest comes from the payload.
+fn error_print(error: &BundleError) -> u64 {
+    let said = match error {
+        BundleError::Plan { problem, .. } | BundleError::Payload(problem) => problem.as_str(),
+        _ => "",
+    };
+    let words = said.split(['`', '"', ':']).next().unwrap_or_default();
+    fingerprint((
+        std::mem::discriminant(error),
+        words.chars().filter(char::is_ascii_alphabetic).take(30).collect::<String>(),
+    ))
 }
 
 pub fn payload_seeds() -> Vec<Vec<u8>> {

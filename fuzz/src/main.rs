@@ -1,5 +1,7 @@
-//! `stockade-fuzz [TARGET… | all] [--seconds N] [--seed N]`, `stockade-fuzz TARGET FILE…`, `stockade-fuzz --list`.
+//! `stockade-fuzz [TARGET… | all] [--seconds N] [--seed N]`, `stockade-fuzz TARGET FILE…`, `stockade-fuzz --list`,
+//! `stockade-fuzz [TARGET… | all] --export FOLDER` (the seeds as files, for libFuzzer).
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ struct Arguments {
     files: Vec<String>,
     seconds: u64,
     seed: u64,
+    export: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -20,6 +23,13 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Some(arguments)) if !arguments.files.is_empty() => repeat(&arguments),
+        Ok(Some(Arguments { targets, export: Some(folder), .. })) => match export(&targets, &folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("stockade-fuzz: error: {}: {error}", folder.display());
+                ExitCode::from(2)
+            }
+        },
         Ok(Some(arguments)) => fuzz(&arguments),
         Err(message) => {
             eprintln!("stockade-fuzz: error: {message}");
@@ -29,13 +39,14 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let mut arguments = Arguments { targets: Vec::new(), files: Vec::new(), seconds: 60, seed: 1 };
+    let mut arguments = Arguments { targets: Vec::new(), files: Vec::new(), seconds: 60, seed: 1, export: None };
     while let Some(word) = words.next() {
         let number = |text: Option<String>| text.and_then(|text| text.parse().ok()).ok_or(format!("{word}: no number"));
         match word.as_str() {
             "--list" => return Ok(None),
             "--seconds" => arguments.seconds = number(words.next())?,
             "--seed" => arguments.seed = number(words.next())?,
+            "--export" => arguments.export = Some(words.next().ok_or("--export: no folder")?.into()),
             "all" => arguments.targets.extend(TARGETS),
             name => match find(name) {
                 Some(target) => arguments.targets.push(target),
@@ -50,6 +61,17 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, S
         arguments.targets.extend(TARGETS);
     }
     Ok(Some(arguments))
+}
+
+fn export(targets: &[&Target], folder: &Path) -> std::io::Result<()> {
+    for target in targets {
+        let folder = folder.join(target.name);
+        std::fs::create_dir_all(&folder)?;
+        for (number, input) in target.corpus().iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number:04}")), input)?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs files once, without a net: a broken property is a panic with its trace.

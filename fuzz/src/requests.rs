@@ -17,23 +17,115 @@ use crate::support::{
 };
 
 pub const PATH_WORDS: &[&str] = &[
-    "/", "//", "/.", "/..", "%2e", "%2E%2e", "%2f", "%5c", "\\", ";", "%3b", "%00", "%25", "%252e", "%c0%af", "%e2%80%ae",
-    "%C2%80", "?", "#", "&", "=", "+", "[", "]", "{", "}", "|", ".json", "~", "*", "access_token=", "stk_at_", "é", " ",
-    "/.;x/", "%3B..",
+    "/",
+    "//",
+    "/.",
+    "/..",
+    "%2e",
+    "%2E%2e",
+    "%2f",
+    "%5c",
+    "\\",
+    ";",
+    "%3b",
+    "%00",
+    "%25",
+    "%252e",
+    "%c0%af",
+    "%e2%80%ae",
+    "%C2%80",
+    "?",
+    "#",
+    "&",
+    "=",
+    "+",
+    "[",
+    "]",
+    "{",
+    "}",
+    "|",
+    ".json",
+    "~",
+    "*",
+    "access_token=",
+    "stk_at_",
+    "é",
+    " ",
+    "/.;x/",
+    "%3B..",
 ];
 
 pub const WORDS: &[&str] = &[
-    "\n\n", "\n", ": ", "application/json", "multipart/form-data; boundary=B", "application/x-www-form-urlencoded",
-    "text/plain", "cookie: ", "content-type: ", "content-length: ", "transfer-encoding: chunked", "content-encoding: gzip",
-    "host: ", "origin: https://app.example", "access-control-request-method: POST", "connection: ", "expect: ",
-    "x-api-key: ", "authorization: Bearer ", "GET ", "POST ", "OPTIONS ", "HEAD ", "200", "404", "204", "101", "304", "0",
-    "-1", "1e400", "1.0", "18446744073709551616", "true", "null", "\"", "%2C", "%7C", "%20", ",", "|", "[x]", "&", "=", ";",
-    "{\"qty\":1}", "[1,2]", CANARY,
+    "\n\n",
+    "\n",
+    ": ",
+    "application/json",
+    "multipart/form-data; boundary=B",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "cookie: ",
+    "content-type: ",
+    "content-length: ",
+    "transfer-encoding: chunked",
+    "content-encoding: gzip",
+    "host: ",
+    "origin: https://app.example",
+    "access-control-request-method: POST",
+    "connection: ",
+    "expect: ",
+    "x-api-key: ",
+    "authorization: Bearer ",
+    "GET ",
+    "POST ",
+    "OPTIONS ",
+    "HEAD ",
+    "200",
+    "404",
+    "204",
+    "101",
+    "304",
+    "0",
+    "-1",
+    "1e400",
+    "1.0",
+    "18446744073709551616",
+    "true",
+    "null",
+    "\"",
+    "%2C",
+    "%7C",
+    "%20",
+    ",",
+    "|",
+    "[x]",
+    "&",
+    "=",
+    ";",
+    "{\"qty\":1}",
+    "[1,2]",
+    CANARY,
 ];
 
 pub const CREDENTIAL_WORDS: &[&str] = &[
-    "Bearer ", "bearer ", "Basic ", "stk_at_", "stk_ak_", "stk_cs_", "\n", "sid=", "key=", "app=", "access_token=", "; ", "&",
-    "%73", "\"", "=", " ", "\t", CANARY,
+    "Bearer ",
+    "bearer ",
+    "Basic ",
+    "stk_at_",
+    "stk_ak_",
+    "stk_cs_",
+    "\n",
+    "sid=",
+    "key=",
+    "app=",
+    "access_token=",
+    "; ",
+    "&",
+    "%73",
+    "\"",
+    "=",
+    " ",
+    "\t",
+    CANARY,
 ];
 
 /// Data: a request target. Every bundle looks it up.
@@ -70,7 +162,8 @@ fn check_route(area: &Area, route: &Route<'_>, head: &RequestHead<'_>) {
     let decoded = String::from_utf8(decoded).expect("the decoded path is UTF-8");
     assert!(!decoded.chars().any(char::is_control) && !decoded.contains('\\'), "{canonical:?}");
     assert_eq!(canonical.matches('/').count(), decoded.matches('/').count(), "an encoded slash: {canonical:?}");
-    assert!(decoded.split(['/', ';']).all(|segment| segment != "." && segment != ".."), "{canonical:?}");
+    let names = decoded.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    assert!(names.into_iter().all(|name| name != "." && name != ".."), "{canonical:?}");
 
     let again = RequestHead { path: canonical, ..*head };
     if canonical.len() + head.query.map_or(0, |query| query.len() + 1) <= area.plan.max_target_bytes() {
@@ -99,7 +192,9 @@ pub fn path_seeds() -> Vec<Vec<u8>> {
     AREAS
         .iter()
         .flat_map(|area| area.cases().iter().map(move |case| (area, case)))
-        .filter_map(|(area, case)| case["request"]["target"].as_str().map(|target| area.with_secrets(target).into_bytes()))
+        .filter_map(|(area, case)| {
+            case["request"]["target"].as_str().map(|target| area.with_secrets(target).into_bytes())
+        })
         .collect()
 }
 
@@ -302,7 +397,11 @@ pub fn response(data: &[u8]) -> u64 {
     }
     assert_eq!(decided.outcome == "allow", decided.denial.is_none());
     if decided.outcome == "sanitise" {
-        assert_eq!(decided.denial.as_ref().map(|denial| denial.status), Some(status), "a sanitised error keeps its status");
+        assert_eq!(
+            decided.denial.as_ref().map(|denial| denial.status),
+            Some(status),
+            "a sanitised error keeps its status"
+        );
     }
     let again = decide_response(&area.plan, &request, &answer);
     assert_eq!(format!("{decided:?}"), format!("{again:?}"), "the same answer, another decision");

@@ -56,7 +56,16 @@ macro_rules! areas {
 /// The bundles of `vectors/`.
 pub static AREAS: LazyLock<Vec<Area>> = LazyLock::new(|| {
     areas!(
-        "bodies", "cors", "draft4", "framing", "limits", "modes", "parameters", "paths", "responses", "routing",
+        "bodies",
+        "cors",
+        "draft4",
+        "framing",
+        "limits",
+        "modes",
+        "parameters",
+        "paths",
+        "responses",
+        "routing",
         "security"
     )
 });

@@ -24,15 +24,57 @@ const MAX_STREAM_BYTES: usize = 8_192;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const HTTP1_WORDS: &[&str] = &[
-    "GET / HTTP/1.1\r\nhost: a\r\n\r\n", "POST / HTTP/1.1\r\nhost: a\r\n", "\r\n", "\n", "\r", "\r\n\r\n", "\n\n", "content-length: 5\r\n",
-    "Content-Length: 0\r\n", "content-length: 05\r\n", "transfer-encoding: chunked\r\n", "Transfer-Encoding:\tchunked\r\n",
-    "transfer-encoding: gzip, chunked\r\n", "5\r\nhello\r\n", "0\r\n\r\n", "0\r\na: b\r\n\r\n", "5;x=\"y\"\r\n", "00005\r\n",
-    "fffffffffffffff\r\n", "hello", " HTTP/1.1", " HTTP/1.0", "HTTP/2.0", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "connection: upgrade\r\n",
-    "connection: close\r\n", "upgrade: websocket\r\n", "expect: 100-continue\r\n", "OPTIONS * HTTP/1.1", "http://a/", "\t", " ", ":", ";", "\0",
-    "\u{b}", "é",
+    "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    "POST / HTTP/1.1\r\nhost: a\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    "\r\n\r\n",
+    "\n\n",
+    "content-length: 5\r\n",
+    "Content-Length: 0\r\n",
+    "content-length: 05\r\n",
+    "transfer-encoding: chunked\r\n",
+    "Transfer-Encoding:\tchunked\r\n",
+    "transfer-encoding: gzip, chunked\r\n",
+    "5\r\nhello\r\n",
+    "0\r\n\r\n",
+    "0\r\na: b\r\n\r\n",
+    "5;x=\"y\"\r\n",
+    "00005\r\n",
+    "fffffffffffffff\r\n",
+    "hello",
+    " HTTP/1.1",
+    " HTTP/1.0",
+    "HTTP/2.0",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "connection: upgrade\r\n",
+    "connection: close\r\n",
+    "upgrade: websocket\r\n",
+    "expect: 100-continue\r\n",
+    "OPTIONS * HTTP/1.1",
+    "http://a/",
+    "\t",
+    " ",
+    ":",
+    ";",
+    "\0",
+    "\u{b}",
+    "é",
 ];
 pub const PROXY_WORDS: &[&str] = &[
-    "PROXY ", "TCP4 ", "TCP6 ", "UNKNOWN", "\r\n", "192.0.2.1 ", "2001:db8::1 ", "1 ", "65535", "\r\n\r\n\0\r\nQUIT\n", "\u{21}\u{11}\0\u{c}", " ",
+    "PROXY ",
+    "TCP4 ",
+    "TCP6 ",
+    "UNKNOWN",
+    "\r\n",
+    "192.0.2.1 ",
+    "2001:db8::1 ",
+    "1 ",
+    "65535",
+    "\r\n\r\n\0\r\nQUIT\n",
+    "\u{21}\u{11}\0\u{c}",
+    " ",
 ];
 
 /// A message as hyper hands it on.
@@ -104,13 +146,21 @@ pub fn guard(data: &[u8]) -> u64 {
         assert!(seen.iter().all(|message| message.body.is_some()), "{seen:?} {shown:?}");
     }
     // The guard's head ends exactly where hyper's does: a byte less, and hyper does not see it.
-    if let Some((number, end)) = ends.get(seen.len().saturating_sub(1)).map(|end| (seen.len(), *end)).filter(|_| !seen.is_empty()) {
+    if let Some((number, end)) =
+        ends.get(seen.len().saturating_sub(1)).map(|end| (seen.len(), *end)).filter(|_| !seen.is_empty())
+    {
         assert_eq!(run(hyper_reads(&passed[..end])).0.len(), number, "{shown:?}");
         assert_eq!(run(hyper_reads(&passed[..end - 1])).0.len(), number - 1, "{shown:?}");
     }
     let state = format!("{guard:?}");
-    let state: String = state.split("searched").next().unwrap_or_default().chars().filter(char::is_ascii_alphabetic).collect();
-    fingerprint((refused, seen.len().min(6), state, seen.iter().filter(|message| message.body.is_none()).count().min(3)))
+    let state: String =
+        state.split("searched").next().unwrap_or_default().chars().filter(char::is_ascii_alphabetic).collect();
+    fingerprint((
+        refused,
+        seen.len().min(6),
+        state,
+        seen.iter().filter(|message| message.body.is_none()).count().min(3),
+    ))
 }
 
 /// Whether some head may make hyper look no further.
@@ -138,7 +188,11 @@ async fn hyper_reads(bytes: &[u8]) -> (Vec<Seen>, bool) {
 }
 
 /// What hyper makes of a connection: the messages, and whether it calls the stream malformed.
-async fn serve<S>(server: S, decline: impl Fn() + Clone + 'static, mut client: tokio::io::DuplexStream) -> (Vec<Seen>, bool)
+async fn serve<S>(
+    server: S,
+    decline: impl Fn() + Clone + 'static,
+    mut client: tokio::io::DuplexStream,
+) -> (Vec<Seen>, bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -149,7 +203,11 @@ where
         async move {
             let (parts, body) = request.into_parts();
             let at = noted.borrow().len();
-            noted.borrow_mut().push(Seen { method: parts.method.to_string(), target: parts.uri.to_string(), body: None });
+            noted.borrow_mut().push(Seen {
+                method: parts.method.to_string(),
+                target: parts.uri.to_string(),
+                body: None,
+            });
             let body = body.collect().await.ok().map(|whole| whole.to_bytes());
             noted.borrow_mut()[at].body = body;
             if asks_upgrade(&parts).is_some() {
@@ -182,7 +240,10 @@ pub fn wire(data: &[u8]) -> u64 {
         let served = serve(wired, move || decline(), reader);
         let send = async {
             for piece in data.chunks(size) {
-                client.write_all(piece).await.expect("room");
+                // An end that has seen enough takes no more.
+                if client.write_all(piece).await.is_err() {
+                    break;
+                }
                 tokio::task::yield_now().await;
             }
             let _ = client.shutdown().await;

@@ -61,9 +61,7 @@ pub fn revocations(json: &[u8]) -> Option<(String, u64, Vec<Forgotten>)> {
         .revocations
         .into_iter()
         .map(|revocation| match revocation.what {
-            Revoked::Token { digest } => {
-                Revoked::parse_digest(&digest).map_or(Forgotten::Everything, Forgotten::Token)
-            }
+            Revoked::Token { digest } => Revoked::parse_digest(&digest).map_or(Forgotten::Everything, Forgotten::Token),
             Revoked::Client { client_id } => Forgotten::Client(client_id),
             Revoked::Unknown => Forgotten::Everything,
         })
