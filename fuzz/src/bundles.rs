@@ -3,9 +3,9 @@
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::Value;
-use stockade_engine::{BundleError, Credential, Plan, WholeRequest, decide_request, open_bundle, self_check};
+use stockade_engine::{BundleError, Credential, Plan, Reason, WholeRequest, decide_request, open_bundle, self_check};
 
-use crate::support::{AREAS, CANARY, Fields, NOW, check_decision, fingerprint, head};
+use crate::support::{AREAS, Fields, NOW, fingerprint, head};
 
 pub const ENVELOPE_WORDS: &[&str] =
     &["stockade-bundle 1\n", "serial ", "sha256 ", "ed25519 ", "\n", "0", "18446744073709551615", " "];
@@ -34,7 +34,6 @@ pub const PAYLOAD_WORDS: &[&str] = &[
     "]",
     "[]",
     "{}",
-    CANARY,
 ];
 
 fn hex(bytes: &[u8]) -> String {
@@ -117,7 +116,8 @@ pub fn payload(data: &[u8]) -> u64 {
             let request = WholeRequest { head: head(method, &target, &headers, true), body: b"{\"a\":[1,\"x\"]}" };
             let nobody = |_: &Credential<'_>| Ok(None);
             let decided = decide_request(&plan, None, &request, &nobody, NOW);
-            check_decision(&decided);
+            // The bundle's own words may stand in a pointer: the signer of a bundle is no stranger.
+            assert_ne!(decided.denial.map(|denial| denial.reason), Some(Reason::Panic), "the engine panicked");
         }
     }
     fingerprint(checked)

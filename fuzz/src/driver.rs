@@ -26,8 +26,14 @@ pub struct Report {
     /// Inputs that showed something new.
     pub behaviours: usize,
     pub seconds: f64,
-    /// An input that broke a property, smaller than it was found.
-    pub crasher: Option<Vec<u8>>,
+    pub broken: Option<Broken>,
+}
+
+/// An input that broke a property, smaller than it was found, and which.
+#[derive(Debug)]
+pub struct Broken {
+    pub input: Vec<u8>,
+    pub message: String,
 }
 
 /// xorshift64*: a failure can be repeated from its seed.
@@ -50,14 +56,14 @@ impl Random {
     }
 }
 
-/// Runs the corpus, then mutations of it.
+/// Runs the corpus, then mutations of it. Panics are caught; whoever wants no noise sets a quiet hook.
 pub fn run(target: &Target, seed: u64, until: Until) -> Report {
     let started = Instant::now();
     let mut session =
         Session { target, pool: Vec::new(), pool_bytes: 0, known: HashSet::new(), executions: 0, behaviours: 0 };
-    let mut crasher = session.run_corpus();
+    let mut broken = session.run_corpus();
     let mut random = Random::new(seed);
-    while crasher.is_none() {
+    while broken.is_none() {
         let enough = match until {
             Until::Executions(limit) => session.executions >= limit,
             Until::Elapsed(limit) => started.elapsed() >= limit,
@@ -66,11 +72,11 @@ pub fn run(target: &Target, seed: u64, until: Until) -> Report {
             break;
         }
         let input = session.mutate(&mut random);
-        crasher = session.execute(input);
+        broken = session.execute(input);
     }
-    let crasher = crasher.map(|input| minimise(target, input));
+    let broken = broken.map(|broken| minimise(target, broken));
     let Session { executions, behaviours, .. } = session;
-    Report { executions, behaviours, seconds: started.elapsed().as_secs_f64(), crasher }
+    Report { executions, behaviours, seconds: started.elapsed().as_secs_f64(), broken }
 }
 
 struct Session<'t> {
@@ -83,21 +89,24 @@ struct Session<'t> {
 }
 
 impl Session<'_> {
-    fn run_corpus(&mut self) -> Option<Vec<u8>> {
+    fn run_corpus(&mut self) -> Option<Broken> {
         let mut corpus = self.target.corpus();
         corpus.push(Vec::new());
         corpus.into_iter().find_map(|input| self.execute(input))
     }
 
-    /// Answers with the input when it breaks something.
-    fn execute(&mut self, input: Vec<u8>) -> Option<Vec<u8>> {
+    fn execute(&mut self, input: Vec<u8>) -> Option<Broken> {
         self.executions += 1;
-        let Some(print) = attempt(self.target, &input) else { return Some(input) };
-        if self.known.insert(print) {
-            self.behaviours += 1;
-            self.keep(input);
+        match attempt(self.target, &input) {
+            Ok(print) => {
+                if self.known.insert(print) {
+                    self.behaviours += 1;
+                    self.keep(input);
+                }
+                None
+            }
+            Err(message) => Some(Broken { input, message }),
         }
-        None
     }
 
     fn keep(&mut self, input: Vec<u8>) {
@@ -160,26 +169,33 @@ impl Session<'_> {
     }
 }
 
-/// The fingerprint, or `None` where a property breaks or the input takes for ever.
-fn attempt(target: &Target, input: &[u8]) -> Option<u64> {
+/// The fingerprint, or which property broke.
+fn attempt(target: &Target, input: &[u8]) -> Result<u64, String> {
     let started = Instant::now();
-    let print = catch_unwind(AssertUnwindSafe(|| (target.run)(input))).ok()?;
-    (started.elapsed().as_secs() < MAX_SECONDS_PER_INPUT).then_some(print)
+    let print = catch_unwind(AssertUnwindSafe(|| (target.run)(input))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+    })?;
+    let seconds = started.elapsed().as_secs();
+    if seconds < MAX_SECONDS_PER_INPUT { Ok(print) } else { Err(format!("took {seconds} s")) }
 }
 
 /// Cuts pieces out for as long as the rest still breaks something.
-fn minimise(target: &Target, mut input: Vec<u8>) -> Vec<u8> {
-    let mut size = input.len() / 2;
+fn minimise(target: &Target, mut broken: Broken) -> Broken {
+    let mut size = broken.input.len() / 2;
     while size > 0 {
         let mut at = 0;
-        while at < input.len() {
-            let mut shorter = input.clone();
-            drop(shorter.drain(at..(at + size).min(input.len())));
-            if attempt(target, &shorter).is_none() { input = shorter } else { at += size }
+        while at < broken.input.len() {
+            let mut input = broken.input.clone();
+            drop(input.drain(at..(at + size).min(input.len())));
+            match attempt(target, &input) {
+                Ok(_) => at += size,
+                Err(message) => broken = Broken { input, message },
+            }
         }
         size /= 2;
     }
-    input
+    broken
 }
 
 /// Where crashers go.

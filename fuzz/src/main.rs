@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use stockade_fuzz::driver::{Until, artifacts, run};
+use stockade_fuzz::driver::{Broken, Until, artifacts, run};
 use stockade_fuzz::{TARGETS, Target, find};
 
 struct Arguments {
@@ -90,6 +90,8 @@ fn repeat(arguments: &Arguments) -> ExitCode {
 }
 
 fn fuzz(arguments: &Arguments) -> ExitCode {
+    // Messages come with the report; `stockade-fuzz TARGET FILE` shows where.
+    std::panic::set_hook(Box::new(|_| {}));
     let mut failed = false;
     for target in &arguments.targets {
         let report = run(target, arguments.seed, Until::Elapsed(Duration::from_secs(arguments.seconds)));
@@ -99,10 +101,11 @@ fn fuzz(arguments: &Arguments) -> ExitCode {
             report.executions,
             report.seconds,
             report.behaviours,
-            if report.crasher.is_some() { ", BROKEN" } else { "" }
+            if report.broken.is_some() { ", BROKEN" } else { "" }
         );
-        if let Some(input) = report.crasher {
+        if let Some(Broken { input, message }) = report.broken {
             failed = true;
+            println!("  {message}");
             let folder = artifacts(target);
             let file = folder.join(format!("crash-{}-{}", arguments.seed, report.executions));
             match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, &input)) {

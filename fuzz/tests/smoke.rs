@@ -9,7 +9,8 @@ fn smoke(name: &str, executions: u64) {
     let corpus = target.corpus().len() as u64;
     assert!(corpus > 0, "{name} has no corpus");
     let report = run(target, 0x5eed, Until::Executions(corpus + executions));
-    assert_eq!(report.crasher.map(|input| String::from_utf8_lossy(&input).into_owned()), None, "{name}");
+    let broken = report.broken.map(|broken| (broken.message, String::from_utf8_lossy(&broken.input).into_owned()));
+    assert_eq!(broken, None, "{name}");
     assert!(report.behaviours > 3, "{name} does one thing only: {} behaviours", report.behaviours);
 }
 
