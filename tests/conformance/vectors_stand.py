@@ -165,6 +165,9 @@ class Stand:
         self.upstream = Upstream()
         self.authorization = AuthorizationServer(self.file, self.certificates)
         self.address = ("127.0.0.1", _free_port())
+        events = self.folder / "events.jsonl"
+        events.touch(0o600)
+        self._events = events.open(encoding="utf-8")
         key = Ed25519PrivateKey.generate()
         (self.folder / "current.stkb").write_bytes(sign(self.file.payload, 1, key))
         config = self.folder / "gateway.json"
@@ -173,8 +176,9 @@ class Stand:
             [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-        self._events = (self.folder / "events.jsonl").open(encoding="utf-8")
+        if self.process.stdout.readline() != "ready\n":
+            self.__exit__()
+            raise AssertionError(f"the gateway did not get ready on {self.file.name}")
         return self
 
     def __exit__(self, *_: object) -> None:
