@@ -1,4 +1,4 @@
-"""An outside judge: what Schemathesis calls valid is allowed, what it calls invalid is refused, in every description."""
+"""An outside judge: what Schemathesis calls valid is allowed, what it calls invalid refused, in every description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 from judge_draws import ROOT, SHARED, Subject, compiled, read
 from judge_exceptions import EXCEPTIONS, Disagreement, settle
-
 from shop import shop
 
 if TYPE_CHECKING:

@@ -25,6 +25,11 @@ EARLIER = {
     "paths: raw fragment": ("framing", "bad_request"),
 }
 """Cases that never get as far as the engine: no HTTP/1 request line holds such a target (RFC 9112 §3)."""
+DIFFERENT = {
+    "modes: authentication observed, no credential": "the gateway records `credentials_missing` twice, the engine once",
+    "limits: unknown paths are found out before the limit": "at the gateway a client that only searches pays as well",
+}
+"""Where the gateway answers differently to this day. A case that no longer does must leave this list."""
 LONGEST_WAIT_SECONDS = 2
 ATTEMPTS = 3
 
@@ -38,7 +43,7 @@ def test_the_gateway_answers_as_the_vectors_say(file: VectorFile, tmp_path: Path
         available = cases[0].get("available", True)
         for attempt in range(ATTEMPTS):
             with Stand(file, tmp_path / f"{number}-{attempt}", available, secure) as stand:
-                found = [f"{case['name']}: {failure}" for case in cases for failure in run(stand, case)]
+                found = [f"{case['name']}: {failure}" for case in cases for failure in differences(stand, case)]
             # Limits run by the clock, and a busy machine may stall between two steps: those, and only those, run again.
             if not found or "steps" not in cases[0]:
                 break
@@ -50,8 +55,9 @@ def test_the_gateway_answers_as_the_vectors_say(file: VectorFile, tmp_path: Path
 
 def test_what_cannot_travel_is_little_and_exists() -> None:
     names = {f"{file.name}: {case['name']}" for file in FILES for case in file.cases}
-    assert CANNOT_TRAVEL.keys() <= names
-    assert len(CANNOT_TRAVEL) <= 10
+    listed = [*CANNOT_TRAVEL, *EARLIER, *DIFFERENT]
+    assert set(listed) <= names
+    assert len(listed) <= 10
 
 
 def batches(file: VectorFile) -> list[list[dict[str, Any]]]:
@@ -65,6 +71,13 @@ def batches(file: VectorFile) -> list[list[dict[str, Any]]]:
 
 def steps(case: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = case.get("steps", [case])
+    return found
+
+
+def differences(stand: Stand, case: dict[str, Any]) -> list[str]:
+    found = run(stand, case)
+    if f"{stand.file.name}: {case['name']}" in DIFFERENT:
+        return [] if found else ["agrees by now: take it out of DIFFERENT"]
     return found
 
 
@@ -98,7 +111,11 @@ def on_the_wire(stand: Stand, case: dict[str, Any], expect: dict[str, Any], foun
         expect["layer"], expect["reason"] = early
     if "headers" in expect.get("answer", {}) and "answer" in found:
         wanted = {name for name, _ in expect["answer"]["headers"]}
-        kept = [field for field in found["answer"]["headers"] if field[0] in wanted or field[0].startswith("access-control-")]
+        kept = [
+            field
+            for field in found["answer"]["headers"]
+            if field[0] in wanted or field[0].startswith("access-control-")
+        ]
         found["answer"]["headers"] = kept  # The gateway adds what every answer of its own has: `Date` and the like.
     return expect
 

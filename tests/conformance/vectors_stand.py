@@ -173,7 +173,9 @@ class Stand:
         config = self.folder / "gateway.json"
         config.write_text(json.dumps(self._config(key.public_key().public_bytes_raw().hex())))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "ready\n":
@@ -194,7 +196,10 @@ class Stand:
         """Send a vector's request byte for byte on a connection of its own; the upstream would answer `answer`."""
         self.upstream.answer = answer or PLAIN
         self.upstream.targets.clear()
-        with socket.create_connection(self.address, PATIENCE_SECONDS) as plain, self._dressed(plain, request) as channel:
+        with (
+            socket.create_connection(self.address, PATIENCE_SECONDS) as plain,
+            self._dressed(plain, request) as channel,
+        ):
             with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 channel.sendall(self._bytes(request))
             with channel.makefile("rb") as stream:

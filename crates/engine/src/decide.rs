@@ -150,14 +150,9 @@ impl Flow<'_, '_> {
         if route.mode(Layer::ValidateRequest) == Mode::Off {
             return within(route.unvalidated_body(), body);
         }
-        let body_plan = self.settle(route, route.validate_head(head), route.unvalidated_body())?;
-        match body_plan {
-            BodyPlan::Stream { .. } => within(body_plan, body),
-            BodyPlan::None | BodyPlan::Inspect { .. } => {
-                let judged = route.validate_body(head, body);
-                self.settle(route, judged, ())
-            }
-        }
+        let judged = route.validate_head(head).and_then(|_| route.validate_body(head, body));
+        self.settle(route, judged, ())?;
+        within(route.unvalidated_body(), body)
     }
 
     /// The identities that the request has proved; `None` where the mode lets it go on without having proved any, so that

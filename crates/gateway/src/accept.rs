@@ -59,7 +59,7 @@ impl Places {
     }
 
     /// A place among all, or `None` when they are taken.
-    fn take(self: &Arc<Places>) -> Option<Slot> {
+    pub fn take(self: &Arc<Places>) -> Option<Slot> {
         let slot = Slot { places: self.clone(), address: None };
         (self.open.fetch_add(1, Relaxed) < self.max).then_some(slot)
     }
@@ -249,8 +249,7 @@ async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, mut slo
     if !slot.claim(address) {
         return shed(worker, socket.stream, address);
     }
-    let mut peer =
-        Peer { address, trusted: shared.trusts(address), tls: false, client_certificate: false, http2: false };
+    let mut peer = Peer::new(address, shared.trusts(address));
     let Some(tls) = &shared.tls else {
         return connection::serve(worker, socket, Rc::new(peer), slot).await;
     };
