@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FILES = load()
 CANNOT_TRAVEL = {
-    "responses: a declared upgrade": "the request does not ask for one: to a gateway the 101 is nonsense (`protocol_error`)",
+    "responses: a declared upgrade": "the request does not ask for one: to a gateway its 101 is a `protocol_error`",
     "responses: an undeclared upgrade": "likewise",
 }
 """Cases that mean nothing on a wire, each with the reason."""
@@ -27,6 +27,7 @@ EARLIER = {
 """Cases that never get as far as the engine: no HTTP/1 request line holds such a target (RFC 9112 §3)."""
 DIFFERENT = {
     "modes: authentication observed, no credential": "the gateway records `credentials_missing` twice, the engine once",
+    "bodies: no body where a binary one is required": "a request that announces no body is forwarded as a stream",
     "limits: unknown paths are found out before the limit": "at the gateway a client that only searches pays as well",
 }
 """Where the gateway answers differently to this day. A case that no longer does must leave this list."""

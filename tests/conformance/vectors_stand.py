@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -77,7 +77,7 @@ class Upstream:
 
 
 class AuthorizationServer:
-    """The internal listener of docs/contracts.md §3 for the vectors' credentials: odd ones that no honest server issues."""
+    """The internal listener of docs/contracts.md §3, for credentials that no honest server issues."""
 
     def __init__(self, file: VectorFile, certificates: InternalCertificates) -> None:
         known = {each["secret"]: each["identity"] for each in file.credentials.values()}
@@ -105,7 +105,7 @@ class AuthorizationServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
@@ -159,7 +159,7 @@ class Stand:
     secure: bool = False
     upstream: Upstream = field(init=False)
 
-    def __enter__(self) -> Stand:
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.certificates = make_internal_ca(self.folder / "ca")
         self.upstream = Upstream()
