@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 from judge_draws import CASE_ID, POLICY, SHARED, Draw, Subject, compiled, credentialed, read
 from judge_exceptions import Disagreement, settle
+from shop import shop
 from stack import Stack, Upstream
 from test_schemathesis import agrees
-
-from shop import shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
