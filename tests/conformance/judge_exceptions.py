@@ -134,6 +134,20 @@ def _nullable(found: Disagreement) -> bool:
     return found.subject.document["openapi"].startswith("3.1") and bool(schema.get("nullable"))
 
 
+def _nullable_enum(found: Disagreement) -> bool:
+    if found.reason != "allowed" or not found.subject.document["openapi"].startswith("3.0"):
+        return False
+    if found.draw.content_type != "application/json" or found.draw.scenario != "incorrect_type":
+        return False
+    # Schemathesis names the broken property first: "severity: Incorrect type".
+    name = found.draw.what.partition(":")[0]
+    return isinstance(found.draw.values["body"], dict) and found.draw.values["body"].get(name, name) is None
+
+
+def _empty_enum(found: Disagreement) -> bool:
+    return found.denial is not None and found.denial.evidence.startswith("not one of 0 permitted values")
+
+
 def _type_of_no_body(found: Disagreement) -> bool:
     return found.reason == "allowed" and found.draw.scenario == "malformed_content_type" and not found.draw.body
 
@@ -235,6 +249,19 @@ EXCEPTIONS = (
         'OpenAPI 3.1.0 Schema Object: `nullable` is gone, `type: [string, "null"]` says it; an unknown keyword says '
         "nothing (JSON Schema 2020-12 Core §4.3.1)",
         _nullable,
+    ),
+    Settled(
+        "nullable_beside_enum",
+        "`null` for a property with `nullable: true` and an `enum` that does not list `null`, in OpenAPI 3.0",
+        "the one place where we are laxer: OpenAPI 3.0.4 Schema Object has `enum` exclude it, authors mean it to be "
+        "allowed (GitHub's description does, and its answers hold it)",
+        _nullable_enum,
+    ),
+    Settled(
+        "empty_enum",
+        "any value where the schema says `enum: []`",
+        "JSON Schema 2020-12 Validation §6.1.2: an instance must equal one of the elements, and there is none",
+        _empty_enum,
     ),
     Settled(
         "type_of_no_body",

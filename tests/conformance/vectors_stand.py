@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -77,7 +77,7 @@ class Upstream:
 
 
 class AuthorizationServer:
-    """The internal listener of docs/contracts.md §3 for the vectors' credentials: odd ones that no honest server issues."""
+    """The internal listener of docs/contracts.md §3, for credentials that no honest server issues."""
 
     def __init__(self, file: VectorFile, certificates: InternalCertificates) -> None:
         known = {each["secret"]: each["identity"] for each in file.credentials.values()}
@@ -105,7 +105,7 @@ class AuthorizationServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
@@ -131,8 +131,10 @@ class AuthorizationServer:
 
 def _introspection(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity's answer; its end is as far from now as it is from the vectors' time."""
-    now = int(time.time())
     end = identity["expires_at"]
+    if end is not None and end - NOW == 1:
+        time.sleep(1 - time.time() % 1)  # A last second is told from its beginning.
+    now = int(time.time())
     return {
         "active": True,
         "client_id": identity["client_id"],
@@ -159,22 +161,28 @@ class Stand:
     secure: bool = False
     upstream: Upstream = field(init=False)
 
-    def __enter__(self) -> Stand:
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.certificates = make_internal_ca(self.folder / "ca")
         self.upstream = Upstream()
         self.authorization = AuthorizationServer(self.file, self.certificates)
         self.address = ("127.0.0.1", _free_port())
+        events = self.folder / "events.jsonl"
+        events.touch(0o600)
+        self._events = events.open(encoding="utf-8")
         key = Ed25519PrivateKey.generate()
         (self.folder / "current.stkb").write_bytes(sign(self.file.payload, 1, key))
         config = self.folder / "gateway.json"
         config.write_text(json.dumps(self._config(key.public_key().public_bytes_raw().hex())))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-        self._events = (self.folder / "events.jsonl").open(encoding="utf-8")
+        if self.process.stdout.readline() != "ready\n":
+            self.__exit__()
+            raise AssertionError(f"the gateway did not get ready on {self.file.name}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,7 +198,10 @@ class Stand:
         """Send a vector's request byte for byte on a connection of its own; the upstream would answer `answer`."""
         self.upstream.answer = answer or PLAIN
         self.upstream.targets.clear()
-        with socket.create_connection(self.address, PATIENCE_SECONDS) as plain, self._dressed(plain, request) as channel:
+        with (
+            socket.create_connection(self.address, PATIENCE_SECONDS) as plain,
+            self._dressed(plain, request) as channel,
+        ):
             with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 channel.sendall(self._bytes(request))
             with channel.makefile("rb") as stream:
