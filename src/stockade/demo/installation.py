@@ -155,7 +155,7 @@ def _is_free(address: str) -> bool:
 
 
 async def _start_weak_api(port: int) -> asyncio.subprocess.Process:
-    argv = [sys.executable, "-m", "stockade.demo.weak_api", "--port", str(port)]
+    argv = [sys.executable, "-m", "stockade.enforcement.child", "stockade.demo.weak_api", "--port", str(port)]
     process = await asyncio.create_subprocess_exec(
         *argv, env=dict(os.environ), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
     )
