@@ -36,7 +36,7 @@ run: setup
 	@$(BIN)/stockade demo $(if $(ONCE),--once)
 
 test: setup check
-	cargo test --release --locked -p stockade-engine -p stockade-gateway
+	cargo test --release --locked -p stockade-engine -p stockade-gateway -p stockade-fuzz
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup
@@ -50,7 +50,7 @@ bench: setup
 	@sh bench/setup.sh
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-fuzz: setup
+fuzz: .setup/toolchain
 	@sh scripts/fuzz.sh $(FUZZ_ARGS)
 
 docs: setup

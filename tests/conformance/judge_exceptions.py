@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import jsonschema_rs
 from jsonschema import Draft4Validator, Draft202012Validator
@@ -80,7 +80,8 @@ def _wide_integer(found: Disagreement) -> bool:
     numbers = re.findall(r"-?\d{19,}", _text(found.draw.target) + found.draw.body.decode(errors="replace"))
     spelled_out = [int(each) for each in numbers]
     whole = [int(each) for each in _numbers(found.draw.values) if isinstance(each, int) or each.is_integer()]
-    return found.reason in ("parameter_invalid", "body_too_complex", "body_invalid") and any(
+    evidence = found.denial.evidence if found.denial else ""
+    return re.search("64 bits|integer", evidence) is not None and any(
         not LEAST <= each <= MOST for each in (*spelled_out, *whole)
     )
 
@@ -97,7 +98,7 @@ def _format(found: Disagreement) -> bool:
     versions = (jsonschema_rs.Draft4Validator, jsonschema_rs.Draft202012Validator)
     validator = versions[not document["openapi"].startswith("3.0")]
     content = next(each for each in found.draw.entry["body"]["content"] if each["media_type"] == "application/json")
-    root = {**document, "$ref": f"#{content['pointer']}/schema"}
+    root = {**document, "$ref": _fragment(f"{content['pointer']}/schema")}
     return [
         validator(root, validate_formats=asserted).is_valid(json.loads(found.draw.body)) for asserted in (False, True)
     ] == [True, False]
@@ -303,6 +304,11 @@ def _at(document: Any, pointer: str) -> Any:
     return document
 
 
+def _fragment(pointer: str) -> str:
+    """RFC 6901 §6."""
+    return "#" + quote(pointer, safe="/~")
+
+
 def _properties(found: Disagreement) -> dict[str, str]:
     """Pointers to the schemas of a form's declared fields."""
     content = next(each for each in found.draw.entry["body"]["content"] if each["media_type"] == FORM)
@@ -318,4 +324,4 @@ def _properties(found: Disagreement) -> dict[str, str]:
 def _fits(found: Disagreement, pointer: str, value: Any) -> bool:
     document = found.subject.document
     validator = Draft4Validator if document["openapi"].startswith("3.0") else Draft202012Validator
-    return bool(validator({**document, "$ref": f"#{pointer}"}).is_valid(value))
+    return bool(validator({**document, "$ref": _fragment(pointer)}).is_valid(value))

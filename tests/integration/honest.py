@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Honest:
-    """Three clients with a token: HTTP/1 on a kept connection, HTTP/1 on a fresh one each time, and HTTP/2."""
+    """An HTTP/1 client with a kept connection, one with fresh connections, and an HTTP/2 client; all with a token."""
 
     def __init__(self, stack: Stack, path: str = "/orders") -> None:
         self._stack = stack

@@ -189,3 +189,18 @@ impl<F: Future> Future for CatchPanic<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_panic_ends_one_exchange_and_nothing_else() {
+        async fn broken(breaks: bool) -> u8 {
+            tokio::task::yield_now().await;
+            if breaks { std::panic::resume_unwind(Box::new("broken")) } else { 7 }
+        }
+        assert_eq!(CatchPanic { inner: broken(true) }.await, Err(()));
+        assert_eq!(CatchPanic { inner: broken(false) }.await, Ok(7));
+    }
+}

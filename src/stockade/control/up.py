@@ -28,6 +28,7 @@ from stockade.enforcement.supervision import Part, PartSpec
 from stockade.errors import InputError, StockadeError
 from stockade.identity import certificates
 from stockade.identity.keys.seal import ensure_key_file
+from stockade.supervised import SUPERVISOR
 
 if TYPE_CHECKING:
     import socket
@@ -351,6 +352,7 @@ def _environment() -> dict[str, str]:
     # Children import the same Stockade, however this one was found.
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
+    environment[SUPERVISOR] = str(os.getpid())
     with contextlib.suppress(KeyError):
         del environment["LISTEN_FDS"]
     return environment
