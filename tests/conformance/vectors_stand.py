@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -77,7 +77,7 @@ class Upstream:
 
 
 class AuthorizationServer:
-    """The internal listener of docs/contracts.md §3 for the vectors' credentials: odd ones that no honest server issues."""
+    """The internal listener of docs/contracts.md §3 for the vectors' odd credentials, which no honest server issues."""
 
     def __init__(self, file: VectorFile, certificates: InternalCertificates) -> None:
         known = {each["secret"]: each["identity"] for each in file.credentials.values()}
@@ -105,7 +105,7 @@ class AuthorizationServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
@@ -159,7 +159,7 @@ class Stand:
     secure: bool = False
     upstream: Upstream = field(init=False)
 
-    def __enter__(self) -> Stand:
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.certificates = make_internal_ca(self.folder / "ca")
         self.upstream = Upstream()
@@ -170,7 +170,9 @@ class Stand:
         config = self.folder / "gateway.json"
         config.write_text(json.dumps(self._config(key.public_key().public_bytes_raw().hex())))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "stockade.enforcement.gateway_process", str(config)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
@@ -190,7 +192,10 @@ class Stand:
         """Send a vector's request byte for byte on a connection of its own; the upstream would answer `answer`."""
         self.upstream.answer = answer or PLAIN
         self.upstream.targets.clear()
-        with socket.create_connection(self.address, PATIENCE_SECONDS) as plain, self._dressed(plain, request) as channel:
+        with (
+            socket.create_connection(self.address, PATIENCE_SECONDS) as plain,
+            self._dressed(plain, request) as channel,
+        ):
             with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 channel.sendall(self._bytes(request))
             with channel.makefile("rb") as stream:
