@@ -33,6 +33,8 @@ def demo(once: bool, as_json: bool) -> int:
 
     output.say("starting a weak sample API, an authorization server, and the gate in front of them")
     succeeded = asyncio.run(run(once=once, out=None if as_json else sys.stdout, say=output.say, on_shown=shown))
+    if succeeded is None:
+        raise click.Abort
     return 0 if succeeded else 1
 
 
