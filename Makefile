@@ -17,9 +17,12 @@ setup: .setup/native
 	@PYTHON="$(PYTHON)" sh scripts/check-toolchain.sh
 	@mkdir -p .setup && touch $@
 
-.setup/python: requirements.lock | .setup/toolchain
-	@echo "setup: making $(VENV) and installing pinned Python packages"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/pyvenv.cfg: | .setup/toolchain
+	@echo "setup: making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+.setup/python: requirements.lock $(VENV)/pyvenv.cfg
+	@echo "setup: installing the pinned Python packages"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
@@ -33,7 +36,7 @@ run: setup
 	@$(BIN)/stockade demo $(if $(ONCE),--once)
 
 test: setup check
-	cargo test --release --locked -p stockade-engine -p stockade-gateway
+	cargo test --release --locked -p stockade-engine -p stockade-gateway -p stockade-fuzz
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup
@@ -47,7 +50,7 @@ bench: setup
 	@sh bench/setup.sh
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-fuzz: setup
+fuzz: .setup/toolchain
 	@sh scripts/fuzz.sh $(FUZZ_ARGS)
 
 docs: setup

@@ -1,4 +1,4 @@
-"""Where Schemathesis and Stockade disagree, settled by the text of the standards. `docs/conformance.md` lists the same."""
+"""Where Schemathesis and Stockade disagree, settled by the standards' text; `docs/conformance.md` has the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import jsonschema_rs
 from jsonschema import Draft4Validator, Draft202012Validator
@@ -46,7 +46,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class Exception_:
+class Settled:
     """A class of disagreements that is settled. `why` names the section that settles it, or the choice behind it."""
 
     id: str
@@ -80,7 +80,8 @@ def _wide_integer(found: Disagreement) -> bool:
     numbers = re.findall(r"-?\d{19,}", _text(found.draw.target) + found.draw.body.decode(errors="replace"))
     spelled_out = [int(each) for each in numbers]
     whole = [int(each) for each in _numbers(found.draw.values) if isinstance(each, int) or each.is_integer()]
-    return found.reason in ("parameter_invalid", "body_too_complex", "body_invalid") and any(
+    evidence = found.denial.evidence if found.denial else ""
+    return re.search("64 bits|integer", evidence) is not None and any(
         not LEAST <= each <= MOST for each in (*spelled_out, *whole)
     )
 
@@ -97,7 +98,7 @@ def _format(found: Disagreement) -> bool:
     versions = (jsonschema_rs.Draft4Validator, jsonschema_rs.Draft202012Validator)
     validator = versions[not document["openapi"].startswith("3.0")]
     content = next(each for each in found.draw.entry["body"]["content"] if each["media_type"] == "application/json")
-    root = {**document, "$ref": f"#{content['pointer']}/schema"}
+    root = {**document, "$ref": _fragment(f"{content['pointer']}/schema")}
     return [
         validator(root, validate_formats=asserted).is_valid(json.loads(found.draw.body)) for asserted in (False, True)
     ] == [True, False]
@@ -173,87 +174,87 @@ def _text_has_no_type(found: Disagreement) -> bool:
 
 
 EXCEPTIONS = (
-    Exception_(
+    Settled(
         "path_ambiguous",
         "a path parameter that holds `/`, `\\`, `;`, `.`, `..`, a control character, or nothing at all",
         "RFC 3986 §3.3 and §6.2.2 let them be escaped; servers and proxies read them in different ways, so the gate "
         "refuses every path that has two readings (docs/contracts.md §2, `path_ambiguous`)",
         _ambiguous_path,
     ),
-    Exception_(
+    Settled(
         "control_character",
-        "a query parameter that holds an escaped control character (U+0000–U+001F, U+007F)",
+        "a query parameter that holds an escaped control character (U+0000 to U+001F, U+007F)",
         "RFC 3986 §2.1 can spell them and JSON Schema's `string` admits them; they are how lines, headers and logs are "
         "split, so parameters may not hold them; a JSON body may",
         _control_character,
     ),
-    Exception_(
+    Settled(
         "integer_beyond_64_bits",
-        "a whole number outside −2⁶³ … 2⁶⁴−1",
+        "a whole number below -2⁶³ or from 2⁶⁴ on",
         "JSON Schema knows no bounds, RFC 8259 §6 says that implementations may set them; a number that the gate and "
         "the API would round differently is refused",
         _wide_integer,
     ),
-    Exception_(
+    Settled(
         "float_range",
         "`format: float` with a number that single precision cannot hold",
         "OpenAPI Format Registry, `float`: a single precision floating point number; formats are asserted",
         _float_range,
     ),
-    Exception_(
+    Settled(
         "format_asserted",
         "a string that is valid but for its `format`: an empty `date-time`, say",
         "JSON Schema 2020-12 Validation §7.2.1 leaves the assertion to us, and formats are asserted; RFC 3339 §5.6 "
         "knows no empty date",
         _format,
     ),
-    Exception_(
+    Settled(
         "xml_body",
         "an XML body whose schema is not a plain string",
         "OpenAPI 3.0.4 §4.7.26, 3.1.1 §4.8.26: nothing here reads XML, and what cannot be checked is not let through; "
         "`stockade compile` reports it",
         _xml,
     ),
-    Exception_(
+    Settled(
         "form_repeats_undeclared_field",
         "a form field that nothing declares and that stands more than once",
         "OpenAPI 3.1.1 §4.8.15: repetition is how `explode` writes an array; without a declared array two values for "
         "one name are ambiguous, as duplicate keys in JSON are (RFC 8259 §4)",
         _repeated_undeclared_field,
     ),
-    Exception_(
+    Settled(
         "form_cannot_say_it",
         "a form body with an empty list, or with objects inside, whose fields no longer say so",
         "RFC 6570 §3.2.1: an empty list is undefined and is left out, §2.3: there are no nested structures; what "
         "arrives does not fit the schema",
         _lost_in_form,
     ),
-    Exception_(
+    Settled(
         "nullable_in_3_1",
         "`null` where an OpenAPI 3.1 schema says `nullable: true`",
-        "OpenAPI 3.1.0 Schema Object: `nullable` is gone, `type: [string, \"null\"]` says it; an unknown keyword says "
+        'OpenAPI 3.1.0 Schema Object: `nullable` is gone, `type: [string, "null"]` says it; an unknown keyword says '
         "nothing (JSON Schema 2020-12 Core §4.3.1)",
         _nullable,
     ),
-    Exception_(
+    Settled(
         "type_of_no_body",
         "a `Content-Type` that makes no sense, without a body",
         "RFC 9110 §8.3: the field describes content; where there is none it describes nothing",
         _type_of_no_body,
     ),
-    Exception_(
+    Settled(
         "no_body",
         "an empty body that would be invalid, where the body is optional",
         "OpenAPI 3.1.1 §4.8.13 `required`; RFC 9112 §6.3: no content is no body",
         _no_body,
     ),
-    Exception_(
+    Settled(
         "vanished_on_the_wire",
         "an addition that is to make the request invalid, but has no form on the wire",
         "RFC 6570 §3.2.1: an empty list or object is undefined and is left out; what arrives is valid",
         _vanished,
     ),
-    Exception_(
+    Settled(
         "text_has_no_type",
         "a number or boolean where a string is declared, in a query or a form",
         "RFC 6570 §2.3: values are strings; `true` and `0.5` are strings of four and three characters",
@@ -297,10 +298,15 @@ def _numbers(value: Any) -> list[int | float]:
 
 
 def _at(document: Any, pointer: str) -> Any:
-    for step in pointer.split("/")[1:]:
-        step = step.replace("~1", "/").replace("~0", "~")
+    for token in pointer.split("/")[1:]:
+        step = token.replace("~1", "/").replace("~0", "~")
         document = document[int(step)] if isinstance(document, list) else document[step]
     return document
+
+
+def _fragment(pointer: str) -> str:
+    """RFC 6901 §6."""
+    return "#" + quote(pointer, safe="/~")
 
 
 def _properties(found: Disagreement) -> dict[str, str]:
@@ -318,4 +324,4 @@ def _properties(found: Disagreement) -> dict[str, str]:
 def _fits(found: Disagreement, pointer: str, value: Any) -> bool:
     document = found.subject.document
     validator = Draft4Validator if document["openapi"].startswith("3.0") else Draft202012Validator
-    return bool(validator({**document, "$ref": f"#{pointer}"}).is_valid(value))
+    return bool(validator({**document, "$ref": _fragment(pointer)}).is_valid(value))

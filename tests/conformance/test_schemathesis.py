@@ -1,4 +1,4 @@
-"""An outside judge: what Schemathesis calls valid is allowed, what it calls invalid is refused, in every description."""
+"""An outside judge: what Schemathesis calls valid is allowed, what it calls invalid refused, in every description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 from judge_draws import ROOT, SHARED, Subject, compiled, read
 from judge_exceptions import EXCEPTIONS, Disagreement, settle
-
 from shop import shop
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ REAL = {
     "uspto.yaml": Plan(),
     "galaxy-3.1.yaml": Plan(least=300),
     "adyen-checkout-v71.json": Plan(step=3, fuzzed=6, enumerated=100, least=400),
-    "discord.json": Plan(step=11, fuzzed=6, enumerated=80, least=500),
+    "discord.json": Plan(step=17, fuzzed=6, enumerated=60, least=300),
     "github.json.xz": Plan(step=55, fuzzed=6, enumerated=80, least=400),
 }
 
@@ -83,7 +82,7 @@ def agrees(draw: Draw, outcome: str, denial: Denial | None) -> bool:
     """A refusal for want of credentials would agree with everything, and prove nothing."""
     if draw.valid:
         return outcome == "allow"
-    return denial is not None and denial.layer in JUDGED_LAYERS
+    return denial is not None and (denial.layer in JUDGED_LAYERS or denial.reason == "token_in_query")
 
 
 def report(subject: Subject, agreed: Counter[str], settled: Counter[str]) -> None:

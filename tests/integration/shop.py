@@ -70,7 +70,11 @@ def shop() -> dict[str, Any]:
                     "responses": {
                         "200": {
                             "description": "ok",
-                            "content": {"application/json": {"schema": {"type": "object", "properties": {"ok": {"type": "boolean"}}}}},
+                            "content": {
+                                "application/json": {
+                                    "schema": {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+                                }
+                            },
                         }
                     },
                 }
@@ -83,20 +87,27 @@ def shop() -> dict[str, Any]:
                 }
             },
             "/undeclared-security": {
-                "get": {"operationId": "silent", "responses": {"200": {"description": "ok", "content": {"application/json": {}}}}}
+                "get": {
+                    "operationId": "silent",
+                    "responses": {"200": {"description": "ok", "content": {"application/json": {}}}},
+                }
             },
             "/files/{name}": {
                 "get": {
                     "operationId": "download",
                     "security": read,
-                    "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 60}}],
+                    "parameters": [
+                        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 60}}
+                    ],
                     "responses": {"200": {"description": "ok", "content": {"application/octet-stream": {}}}},
                     "x-stockade": {"stream": True},
                 },
                 "put": {
                     "operationId": "upload",
                     "security": write,
-                    "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 60}}],
+                    "parameters": [
+                        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 60}}
+                    ],
                     "requestBody": {"content": {"application/octet-stream": {}}},
                     "responses": {"204": {"description": "stored"}},
                     "x-stockade": {"max_body_bytes": 200_000_000},

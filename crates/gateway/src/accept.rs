@@ -59,7 +59,7 @@ impl Places {
     }
 
     /// A place among all, or `None` when they are taken.
-    fn take(self: &Arc<Places>) -> Option<Slot> {
+    pub fn take(self: &Arc<Places>) -> Option<Slot> {
         let slot = Slot { places: self.clone(), address: None };
         (self.open.fetch_add(1, Relaxed) < self.max).then_some(slot)
     }

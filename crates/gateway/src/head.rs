@@ -290,7 +290,8 @@ pub fn strip_cookies(headers: &mut HeaderMap, names: &[&str]) {
         .split(|b| *b == b';')
         .map(<[u8]>::trim_ascii)
         .filter(|pair| {
-            let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+            // As the engine finds the key: white space before `=` is no part of the name.
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii_end();
             !pair.is_empty() && !names.iter().any(|stripped| stripped.as_bytes() == name)
         })
         .collect();
@@ -392,6 +393,10 @@ mod tests {
         let mut headers = map(&[("cookie", "a=1; key=s; b=2")]);
         strip_cookies(&mut headers, &["key"]);
         assert_eq!(headers[header::COOKIE], "a=1; b=2");
+        // The engine takes this one for the key as well.
+        let mut headers = map(&[("cookie", "key =s; a=1")]);
+        strip_cookies(&mut headers, &["key"]);
+        assert_eq!(headers[header::COOKIE], "a=1");
     }
 
     #[test]

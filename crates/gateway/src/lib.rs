@@ -17,6 +17,8 @@ mod deadlines;
 pub mod events;
 mod force;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod head;
 pub mod identity;

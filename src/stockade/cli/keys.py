@@ -10,6 +10,7 @@ import click
 from stockade.cli import output
 from stockade.cli.clients import as_json_option, identity_storage
 from stockade.cli.inputs import installation, with_installation
+from stockade.errors import StateError
 from stockade.identity import admin
 from stockade.identity.config import KeyEncryptionKey
 from stockade.identity.keys.seal import load_seal
@@ -29,13 +30,15 @@ def keys() -> None:
 @with_installation
 @as_json_option
 def list_keys(place: Place, as_json: bool) -> None:
-    """List the signing keys that are published: the next, the current and the previous ones."""
+    """List the published signing keys: next, current, previous."""
     with identity_storage(place) as storage:
         listed = [
             {"kid": key.kid, "algorithm": key.algorithm, "state": key.state, "since": key.since}
             for key in admin.list_keys(storage)
         ]
     output.emit(listed, as_json=as_json, text=_table)
+    if not listed:
+        output.say("no keys yet: the authorization server makes them when it first starts")
 
 
 @keys.command(epilog="Example: stockade keys rotate --overlap 3600")
@@ -49,8 +52,17 @@ def list_keys(place: Place, as_json: bool) -> None:
     help="How long retired keys stay published; 0 drops them now, as after a leak.",
 )
 def rotate(place: Place, overlap: int) -> None:
-    """Put the next signing key in force at once; a running server takes it up within seconds."""
-    seal = load_seal(KeyEncryptionKey(file=installation(place).identity / "kek"))
+    """Put the next signing key in force at once.
+
+    A running server takes it up within seconds. It rotates them by itself; this is for a key that may have leaked.
+    """
+    sealed_by = installation(place).identity / "kek"
+    if not sealed_by.exists():
+        raise StateError(
+            f"there is no key-encryption key `{sealed_by}`",
+            hint="`stockade up` makes it at its first start; if it did, restore the key from your backup",
+        )
+    seal = load_seal(KeyEncryptionKey(file=sealed_by))
     with identity_storage(place) as storage:
         admin.rotate_keys(storage, seal, overlap)
     output.say("the next signing key is in force")

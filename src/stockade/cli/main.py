@@ -17,7 +17,7 @@ from stockade.errors import StateError, StockadeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-INTERNAL_ERROR_STATUS = 70
+BUG_STATUS = 70
 INTERRUPTED_STATUS = 130
 TRACEBACK = "STOCKADE_TRACEBACK"
 
@@ -88,14 +88,14 @@ def main() -> None:
     except BrokenPipeError:
         # The reader has seen enough (`stockade events | head`); what is still buffered must not be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(1)
     except OSError as error:
         sys.exit(output.fail(_unusable(error)))
     except Exception as error:
         if TRACEBACK in os.environ:
             raise
         output.bug(error)
-        sys.exit(INTERNAL_ERROR_STATUS)
+        sys.exit(BUG_STATUS)
     sys.exit(status if isinstance(status, int) else 0)
 
 

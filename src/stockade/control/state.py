@@ -150,7 +150,9 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     except OSError as error:
         raise StateError(
             f"cannot write `{path}`: {(error.strerror or 'unknown').lower()}",
-            hint="free some space or fix the permissions; the file that was there is untouched",
+            hint="make the folder first"
+            if isinstance(error, FileNotFoundError)
+            else "free some space or fix the permissions; the file that was there is untouched",
         ) from error
 
 

@@ -133,6 +133,8 @@ def explain(event: Event) -> str:
 
 
 def _opening(event: Event) -> str:
+    if event.get("kind", "decision") != "decision":
+        return f"At {event.get('time', 'an unknown time')}, {str(event['kind']).replace('_', ' ')} event."
     what = (
         " ".join(str(event[key]) for key in ("method", "path") if event.get(key)) or f"a {event.get('kind', 'event')}"
     )

@@ -2,8 +2,9 @@
 //!
 //! Strict, since parsers differ on everything else: CRLF only, nothing before the first boundary, nothing but one CRLF
 //! after the last, no folded headers, no `filename*`, no backslash in a name or file name (half of the parsers take it
-//! as an escape), and a line that starts with the boundary is a boundary or an error. A part is JSON, text or bytes by
-//! its `Content-Type`; without one, what has a file name is bytes, and else what the description makes of it.
+//! as an escape), and the boundary nowhere but where a part ends (RFC 2046 §5.1.1; some readers split at a bare line feed,
+//! some wherever it stands). A part is JSON, text or bytes by its `Content-Type`; without one, what has a file name is bytes,
+//! and else what the description makes of it.
 //! Bytes appear to the schema as a string of as many characters (`format: binary` accepts any).
 
 use memchr::memmem::Finder;
@@ -65,18 +66,17 @@ struct Part<'b> {
 struct Parts<'b> {
     /// What follows the last boundary seen.
     rest: &'b [u8],
-    delimiter: Finder<'static>,
-    delimiter_bytes: usize,
+    /// Two hyphens and the boundary.
+    mark: Finder<'static>,
     ended: bool,
 }
 
 impl<'b> Parts<'b> {
     fn new(boundary: &str, body: &'b [u8]) -> Result<Parts<'b>, Refusal> {
-        let delimiter = format!("\r\n--{boundary}");
-        let first = delimiter.as_bytes().get(2..).unwrap_or_default();
-        let rest = body.strip_prefix(first).ok_or_else(|| malformed("the body does not start with its boundary"))?;
-        let finder = Finder::new(delimiter.as_bytes()).into_owned();
-        Ok(Parts { rest, delimiter: finder, delimiter_bytes: delimiter.len(), ended: false })
+        let mark = format!("--{boundary}");
+        let rest = body.strip_prefix(mark.as_bytes());
+        let rest = rest.ok_or_else(|| malformed("the body does not start with its boundary"))?;
+        Ok(Parts { rest, mark: Finder::new(mark.as_bytes()).into_owned(), ended: false })
     }
 
     fn read(&mut self) -> Result<Option<Part<'b>>, Refusal> {
@@ -88,9 +88,11 @@ impl<'b> Parts<'b> {
             };
         }
         let part = self.rest.strip_prefix(b"\r\n").ok_or_else(|| malformed("a boundary is not followed by CRLF"))?;
-        let end = self.delimiter.find(part).ok_or_else(|| malformed("the last boundary is missing"))?;
-        self.rest = part.get(end + self.delimiter_bytes..).unwrap_or_default();
-        read_part(part.get(..end).unwrap_or_default()).map(Some)
+        let at = self.mark.find(part).ok_or_else(|| malformed("the last boundary is missing"))?;
+        let (part, rest) = part.split_at(at);
+        self.rest = rest.get(self.mark.needle().len()..).unwrap_or_default();
+        let part = part.strip_suffix(b"\r\n").ok_or_else(|| malformed("a boundary stands inside a line"))?;
+        read_part(part).map(Some)
     }
 }
 

@@ -13,7 +13,7 @@ use super::Verified;
 const INTERNAL_TOKEN_MARGIN_SECONDS: u64 = 5;
 
 /// A usable introspection answer (RFC 7662 §2.2).
-pub(super) enum Introspected {
+pub(crate) enum Introspected {
     Invalid,
     Valid(Box<Verified>),
 }
@@ -65,7 +65,7 @@ enum TokenType {
 }
 
 /// Reads an answer that came at `now`, `unix_now` by the wall clock. `Err` says what is wrong, without repeating it.
-pub(super) fn read(
+pub(crate) fn read(
     json: &[u8],
     asked: CredentialKind,
     cache_for: Duration,
@@ -123,23 +123,23 @@ pub(super) fn read(
 
 /// A page of the revocation feed.
 #[derive(Deserialize)]
-pub(super) struct Page {
-    pub(super) epoch: String,
-    pub(super) sequence: u64,
-    pub(super) reset: bool,
-    pub(super) revocations: Vec<Revocation>,
+pub(crate) struct Page {
+    pub(crate) epoch: String,
+    pub(crate) sequence: u64,
+    pub(crate) reset: bool,
+    pub(crate) revocations: Vec<Revocation>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Revocation {
-    pub(super) revoked_at: f64,
+pub(crate) struct Revocation {
+    pub(crate) revoked_at: f64,
     #[serde(flatten)]
-    pub(super) what: Revoked,
+    pub(crate) what: Revoked,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Revoked {
+pub(crate) enum Revoked {
     Token {
         digest: String,
     },
@@ -153,7 +153,7 @@ pub(super) enum Revoked {
 
 impl Revoked {
     /// The digest of a revoked token as bytes.
-    pub(super) fn parse_digest(digest: &str) -> Option<[u8; 32]> {
+    pub(crate) fn parse_digest(digest: &str) -> Option<[u8; 32]> {
         let hex = digest.as_bytes();
         let mut key = [0; 32];
         if hex.len() != 64 || !hex.iter().all(u8::is_ascii_hexdigit) {

@@ -11,7 +11,7 @@
 //! [`Unavailable`]. Everything that fills or empties the cache runs on the background thread, so an answer that a revocation overtook
 //! is seen and asked for again (see `worker.rs`).
 
-mod answer;
+pub(crate) mod answer;
 mod feed;
 mod worker;
 
@@ -48,6 +48,13 @@ pub struct Verified {
     usable_until: Instant,
     /// NumericDate, by the wall clock.
     expires_at: Option<u64>,
+}
+
+impl Verified {
+    /// How long it may be remembered.
+    pub(crate) fn usable_for(&self, now: Instant) -> Duration {
+        self.usable_until.saturating_duration_since(now)
+    }
 }
 
 /// The authorization server cannot be asked, or must be asked and does not answer.

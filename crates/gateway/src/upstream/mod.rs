@@ -17,7 +17,7 @@ mod connect;
 mod endpoint;
 mod io;
 mod pool;
-mod response;
+pub(crate) mod response;
 mod tls;
 
 use std::borrow::Cow;
@@ -271,10 +271,10 @@ impl Upstream {
 }
 
 /// What was asked, as far as the answer is judged by it.
-struct Asked {
-    head: bool,
+pub(crate) struct Asked {
+    pub(crate) head: bool,
     /// The `Upgrade` field, if `Connection` names it.
-    upgrade: Option<HeaderValue>,
+    pub(crate) upgrade: Option<HeaderValue>,
 }
 
 impl Asked {

@@ -9,7 +9,7 @@ use super::Asked;
 /// Checks `head`, takes its framing and hop-by-hop fields away, and answers with the length that the body must have.
 ///
 /// RFC 9112 §6: one `Content-Length` of digits or one `Transfer-Encoding: chunked`, never both. `Err` says what is wrong.
-pub(super) fn inspect(head: &mut response::Parts, asked: &Asked) -> Result<Option<u64>, &'static str> {
+pub(crate) fn inspect(head: &mut response::Parts, asked: &Asked) -> Result<Option<u64>, &'static str> {
     let status = head.status.as_u16();
     let length = content_length(&head.headers)?;
     let chunked = transfer_encoding(head)?;

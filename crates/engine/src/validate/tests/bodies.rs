@@ -211,8 +211,19 @@ fn what_is_no_strict_multipart_is_refused() {
 
 #[test]
 fn a_part_may_hold_what_looks_almost_like_a_boundary() {
-    let parts = [("Content-Disposition: form-data; name=\"name\"", "a\r\n--X\r\n-XX\r\n--xx\n--XX--\r\n")];
+    let parts = [("Content-Disposition: form-data; name=\"name\"", "a\r\n--X\r\n-XX\r\n--xx\r\n- -XX--\r\n")];
     assert_eq!(multipart(exactly(json!({"name": parts[0].1})), user(), &parts), Ok(()));
+}
+
+#[test]
+fn a_boundary_inside_a_part_is_refused_wherever_it_stands() {
+    // Readers that split at a bare line feed, or anywhere, would find a part that no schema has judged.
+    let hidden = "--XX\r\nContent-Disposition: form-data; name=\"admin\"\r\n\r\n1";
+    for before in ["a", "a\n", "a\r", "a-", "\r\n\t", "\r\n-"] {
+        let content = format!("{before}{hidden}");
+        let parts = [("Content-Disposition: form-data; name=\"name\"", content.as_str())];
+        assert_eq!(multipart(json!({}), json!({}), &parts), MALFORMED, "{before:?}");
+    }
 }
 
 #[test]
