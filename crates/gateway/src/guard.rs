@@ -148,11 +148,10 @@ impl Guard {
 
     /// The length of the head, once it is complete; 0 until then.
     fn head(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let Some(end) = self.find_end(bytes)? else { return self.incomplete(bytes) };
+        // What lies beyond the limit is not looked at: a refusal must not depend on how much has come yet.
+        let within = bytes.get(..self.max_head_bytes).unwrap_or(bytes);
+        let Some(end) = self.find_end(within)? else { return self.incomplete(bytes) };
         let head = bytes.get(..end).unwrap_or(bytes);
-        if end > self.max_head_bytes {
-            return self.incomplete(head);
-        }
         let judged = if self.max_headers <= INLINE_HEADERS {
             let mut slots = [const { MaybeUninit::uninit() }; INLINE_HEADERS];
             judge_head(head, slots.get_mut(..self.max_headers).unwrap_or_default())?

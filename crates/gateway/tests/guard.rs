@@ -175,6 +175,8 @@ fn what_is_too_large_or_never_served_says_so() {
     assert_eq!(refused(&get(&format!("x-a: {long}\r\n"))), Some(Reason::HeadersTooLarge));
     let many: String = (0..MAX_HEADERS).map(|n| format!("x-{n}: b\r\n")).collect();
     assert_eq!(refused(&get(&many)), Some(Reason::HeadersTooLarge));
+    // What follows beyond the limit changes nothing, whether it has come yet or not.
+    assert_eq!(refused(&get(&format!("x-a: {long}\r\nx-b: c\n"))), Some(Reason::HeadersTooLarge));
     for line in ["CONNECT a:22 HTTP/1.1", "TRACE / HTTP/1.1", "STOCKADE-REFUSED / HTTP/1.1"] {
         assert_eq!(refused(format!("{line}\r\nhost: a\r\n\r\n").as_bytes()), Some(Reason::MethodNotAllowed));
     }
