@@ -52,17 +52,38 @@ pub struct ClientBody {
     watch: Option<Arc<BodyPace>>,
     worker: Rc<Worker>,
     fault: Rc<Cell<Option<BodyFault>>>,
+    /// What was read ahead.
+    first: Option<Bytes>,
 }
 
 impl ClientBody {
     pub fn new(incoming: Incoming, max_bytes: usize, pace: &Arc<Pace>, worker: &Rc<Worker>) -> ClientBody {
         let fault = Rc::new(Cell::new(None));
-        ClientBody { incoming, left: max_bytes, pace: pace.clone(), watch: None, worker: worker.clone(), fault }
+        ClientBody {
+            incoming,
+            left: max_bytes,
+            pace: pace.clone(),
+            watch: None,
+            worker: worker.clone(),
+            fault,
+            first: None,
+        }
     }
 
     /// Where the fault can be read once the body has been handed on.
     pub fn fault(&self) -> Rc<Cell<Option<BodyFault>>> {
         self.fault.clone()
+    }
+
+    /// Whether there is no byte in it: a body may be announced and come empty.
+    pub async fn is_empty(&mut self) -> Result<bool, BodyFault> {
+        while self.first.is_none() {
+            match self.frame().await {
+                None => return Ok(true),
+                Some(frame) => self.first = frame?.into_data().ok().filter(|data| !data.is_empty()),
+            }
+        }
+        Ok(false)
     }
 
     /// Reads away what the client still sends of a refused body, if that is little and comes soon. Without this call the stream is reset
@@ -123,6 +144,9 @@ impl Body for ClientBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Pending if this.wait(context) => this.fail(BodyFault::TooSlow),
             Poll::Pending => Poll::Pending,
@@ -147,11 +171,18 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.first.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::default();
+        hint.set_lower(rest.lower() + ahead);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint
     }
 }
 

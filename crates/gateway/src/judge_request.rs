@@ -169,10 +169,12 @@ impl Exchange {
 
     /// Resolves what the request presents, and asks whether that is enough. The first identity stands for the client.
     async fn authenticate(&mut self, route: &Route<'_>, head: &RequestHead<'_>) -> Result<Identities, Refused> {
-        let verified = match route.mode(Layer::Authenticate) {
-            Mode::Off => Identities::new(),
+        let found = match route.mode(Layer::Authenticate) {
+            Mode::Off => None,
             _ => self.identify(route, head).await?,
         };
+        // Nothing was proved, and the mode lets it go on: then nothing is left to authorize.
+        let Some(verified) = found else { return Ok(Identities::new()) };
         if let Some(first) = verified.first() {
             self.record.identified(first);
         }
@@ -183,10 +185,13 @@ impl Exchange {
         Ok(verified)
     }
 
-    async fn identify(&mut self, route: &Route<'_>, head: &RequestHead<'_>) -> Result<Identities, Refused> {
-        let found = route.credentials(head).map_err(Refused::from);
-        let Credentials::Present(credentials) = self.settle_challenged(route, found, Credentials::Public)? else {
-            return Ok(Identities::new());
+    /// The identities that the request has proved; `None` where the mode lets it go on without having proved any.
+    async fn identify(&mut self, route: &Route<'_>, head: &RequestHead<'_>) -> Result<Option<Identities>, Refused> {
+        let found = route.credentials(head).map(Some).map_err(Refused::from);
+        let credentials = match self.settle_challenged(route, found, None)? {
+            None => return Ok(None),
+            Some(Credentials::Public) => return Ok(Some(Identities::new())),
+            Some(Credentials::Present(credentials)) => credentials,
         };
         let mut verified = Identities::new();
         for credential in &credentials {
@@ -198,12 +203,12 @@ impl Exchange {
             match found {
                 Ok(found) => verified.push(found),
                 Err(refused) if refused.0.denial.reason == Reason::TokenInvalid && route.allows_anonymous() => {
-                    return Ok(Identities::new());
+                    return Ok(Some(Identities::new()));
                 }
-                Err(refused) => return self.settle_challenged(route, Err(refused), Identities::new()),
+                Err(refused) => return self.settle_challenged(route, Err(refused), None),
             }
         }
-        Ok(verified)
+        Ok(Some(verified))
     }
 
     /// As [`Exchange::settle`]; a refusal says how to do better (RFC 6750 §3).
@@ -277,11 +282,15 @@ impl Exchange {
         let Some(body) = self.body.take() else { return Ok(nothing()) };
         let empty = body.is_end_stream();
         let max_bytes = match plan {
-            BodyPlan::None | BodyPlan::Stream { .. } if empty => return Ok(nothing()),
+            BodyPlan::None if empty => return Ok(nothing()),
             BodyPlan::None => MAX_UNDECLARED_BYTES,
             BodyPlan::Inspect { max_bytes } => max_bytes,
             BodyPlan::Stream { max_bytes } => {
-                let body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
+                let mut body = ClientBody::new(body, max_bytes, &self.pace, &self.worker);
+                if empty || Box::pin(body.is_empty()).await? {
+                    self.settle(route, route.validate_body(head, b""), ())?;
+                    return Ok(nothing());
+                }
                 let fault = body.fault();
                 return Ok((UpstreamBody::Stream(Box::pin(body.map_err(Into::into))), fault, None));
             }

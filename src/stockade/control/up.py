@@ -256,7 +256,7 @@ class Installation:
         st.write_atomically(path, json.dumps(self._identity_config, indent=1).encode())
         return PartSpec(
             "authorization server",
-            [sys.executable, "-m", "stockade.enforcement.child", "stockade.identity", str(path)],
+            [sys.executable, "-m", "stockade.identity", str(path)],
             _environment(),
             drain_seconds=10,
         )
@@ -279,7 +279,7 @@ class Installation:
         st.write_atomically(path, json.dumps(self._gateway_config, indent=1).encode())
         descriptors = tuple(one.fileno() for one in self._sockets)
         module = "stockade.enforcement.gateway_process"
-        argv = [sys.executable, "-m", "stockade.enforcement.child", module, str(path), *map(str, descriptors)]
+        argv = [sys.executable, "-m", module, str(path), *map(str, descriptors)]
         return PartSpec(
             "gateway", argv, _environment(), descriptors, drain_seconds=float(self._policy.listen.drain_seconds)
         )
