@@ -46,8 +46,10 @@ check: setup
 wheel: .setup/python
 	@. $(BIN)/activate && maturin build --profile $(or $(WHEEL_PROFILE),dist) --locked --out dist
 
+# Measured as it is shipped.
 bench: setup
 	@sh bench/setup.sh
+	@. $(BIN)/activate && maturin develop --quiet --profile dist --locked
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 fuzz: .setup/toolchain

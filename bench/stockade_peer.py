@@ -156,7 +156,19 @@ class Stockade:
         answer.write_bytes(ANSWER)
         state = str(work / "compile-state")
         _stockade("compile", str(description), "-o", str(bundle), "--json", "--state", state)
-        cargo = ["cargo", "run", "--quiet", "--release", "--locked", "-p", "stockade-engine", "--example", "cost", "--"]
+        cargo = [
+            "cargo",
+            "run",
+            "--quiet",
+            "--profile",
+            "dist",
+            "--locked",
+            "-p",
+            "stockade-engine",
+            "--example",
+            "cost",
+            "--",
+        ]
         inputs = [str(bundle), self.installations[0].token(), POST_TARGET, str(body), str(answer)]
         done = subprocess.run([*cargo, *inputs], capture_output=True, text=True, check=False)
         if done.returncode != 0:
