@@ -17,9 +17,12 @@ setup: .setup/native
 	@PYTHON="$(PYTHON)" sh scripts/check-toolchain.sh
 	@mkdir -p .setup && touch $@
 
-.setup/python: requirements.lock | .setup/toolchain
-	@echo "setup: making $(VENV) and installing pinned Python packages"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/pyvenv.cfg: | .setup/toolchain
+	@echo "setup: making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+.setup/python: requirements.lock $(VENV)/pyvenv.cfg
+	@echo "setup: installing the pinned Python packages"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 

@@ -28,7 +28,7 @@ from bench.peers import Endpoint
 from bench.processes import Running, family, free_port
 
 READY_SECONDS = 60.0
-NEVER_MET = "1000000000/second"
+NEVER_MET = "100000000/second"
 IDENTITY_PROCESS = re.compile(r"stockade[./]identity")
 
 
@@ -81,7 +81,9 @@ class _Installation:
 
     def token(self) -> str:
         """Return an access token of a new client, asked for as any client would."""
-        client = _stockade("client", "create", "bench", "--scope", "orders", "--json", "--state", str(self.state))
+        client = _stockade(
+            "client", "create", f"bench-{time.time_ns()}", "--scope", "orders", "--json", "--state", str(self.state)
+        )
         parts = urlsplit(self.ready["token_endpoint"])
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

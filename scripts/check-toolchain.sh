@@ -14,8 +14,8 @@ missing() {
     missing "Python's venv module is missing: install python3-venv"
 command -v cargo >/dev/null 2>&1 ||
     missing "Rust is missing: install it with rustup (stable, 1.88 or newer), then open a new shell"
-version=$(cargo --version | cut -d' ' -f2)
-"$python" -c 'import sys; sys.exit(tuple(map(int, sys.argv[1].split("-")[0].split(".")[:2])) < (1, 88))' "$version" ||
-    missing "Rust 1.88 or newer is needed, this is $version: run \`rustup update stable\`"
+version=$(cargo --version 2>/dev/null | cut -d' ' -f2)
+"$python" -c 'import sys; sys.exit(tuple(map(int, sys.argv[1].split("-")[0].split(".")[:2])) < (1, 88))' "$version" 2>/dev/null ||
+    missing "Rust 1.88 or newer is needed, this is ${version:-no toolchain at all}: run \`rustup update stable\`"
 command -v cc >/dev/null 2>&1 ||
     missing "a C compiler is missing (the TLS library needs one): install build-essential"

@@ -18,14 +18,14 @@ def commands_page() -> str:
     """Every command with its own help text."""
     parts = ["# Commands\n"]
 
-    def visit(command: click.Command, context: click.Context) -> None:
+    def visit(command: click.Command, name: str, parent: click.Context | None) -> None:
+        context = click.Context(command, parent, name, terminal_width=100, **cli.context_settings)
         parts.append(f"## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n")
         if isinstance(command, click.Group):
-            for name in sorted(command.commands):
-                child = command.commands[name]
-                visit(child, click.Context(child, info_name=name, parent=context, max_content_width=100, terminal_width=100))
+            for child in command.list_commands(context):
+                visit(command.get_command(context, child) or command, child, context)
 
-    visit(cli, click.Context(cli, info_name="stockade", max_content_width=100, terminal_width=100))
+    visit(cli, "stockade", None)
     return HEADER + "\n".join(parts)
 
 

@@ -1,8 +1,11 @@
-"""The Rust side, as `crates/python` exports it. Everything raises ValueError with a message for the operator."""
+# The Rust side, as `crates/python` exports it. Everything raises ValueError with a message for the operator.
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, final
+from typing import TypedDict, final, type_check_only
 
+__all__ = ["Engine", "check_schemas", "open_bundle", "serve"]
+
+@type_check_only
 class DenialDict(TypedDict):
     layer: str
     reason: str
@@ -10,11 +13,13 @@ class DenialDict(TypedDict):
     pointer: str | None
     evidence: str
 
+@type_check_only
 class AnswerDict(TypedDict):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
 
+@type_check_only
 class RequestDict(TypedDict):
     outcome: str
     denial: DenialDict | None
@@ -25,16 +30,19 @@ class RequestDict(TypedDict):
     allow: list[str]
     challenge: str | None
 
+@type_check_only
 class ResponseDict(TypedDict):
     outcome: str
     denial: DenialDict | None
     observed: list[DenialDict]
 
+@type_check_only
 class ReportDict(TypedDict):
     cases: int
     operations: int
     unprotected: list[str]
 
+@type_check_only
 class IdentityDict(TypedDict):
     kind: str
     client_id: str

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import yaml
@@ -89,9 +89,9 @@ class Upstream:
                 self.rfile.readline()
                 return body
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = handle_any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = handle_any  # noqa: N815  # http.server's names
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
@@ -186,7 +186,7 @@ class Stack:
         self._process = None
         return status
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:
@@ -246,7 +246,9 @@ class Stack:
         made = self.client(*scopes)
         answer = httpx.post(
             self.ready["token_endpoint"],
-            data={"grant_type": "client_credentials", "scope": " ".join(scopes)} if scopes else {"grant_type": "client_credentials"},
+            data={"grant_type": "client_credentials", "scope": " ".join(scopes)}
+            if scopes
+            else {"grant_type": "client_credentials"},
             auth=(made["client_id"], made["client_secret"]),
             verify=self.tls,
             trust_env=False,
@@ -256,7 +258,9 @@ class Stack:
 
     def http(self, *, http2: bool = False, **options: Any) -> httpx.Client:
         """A client that trusts the development CA."""
-        return httpx.Client(base_url=self.url, verify=self.tls, trust_env=False, http2=http2, timeout=20, **options)
+        # A context of its own: the client writes its protocols into it.
+        tls = ssl.create_default_context(cafile=self.ca)
+        return httpx.Client(base_url=self.url, verify=tls, trust_env=False, http2=http2, timeout=20, **options)
 
     def event(self, problem: httpx.Response) -> dict[str, Any]:
         """The event of a refusal, by the id in its problem document."""

@@ -137,7 +137,9 @@ def test_trace_context_is_passed_on(stack: Stack, upstream: Upstream, client: ht
 # Authentication and authorization
 
 
-def test_no_token_gets_401_with_a_challenge_and_the_metadata(stack: Stack, upstream: Upstream, client: httpx.Client) -> None:
+def test_no_token_gets_401_with_a_challenge_and_the_metadata(
+    stack: Stack, upstream: Upstream, client: httpx.Client
+) -> None:
     answer = client.get("/orders")
     refused(answer, 401, upstream)
     challenge = answer.headers["www-authenticate"]
@@ -150,13 +152,17 @@ def test_no_token_gets_401_with_a_challenge_and_the_metadata(stack: Stack, upstr
 
 
 @pytest.mark.parametrize("token", ["garbage", "stk_at_" + "A" * 49, "eyJhbGciOiJub25lIn0.e30.", "a b", "\xff"])
-def test_a_token_that_nobody_issued_gets_401(stack: Stack, upstream: Upstream, client: httpx.Client, token: str) -> None:
+def test_a_token_that_nobody_issued_gets_401(
+    stack: Stack, upstream: Upstream, client: httpx.Client, token: str
+) -> None:
     answer = client.get("/orders", headers=[("Authorization", b"Bearer " + token.encode("latin-1"))])
     assert answer.status_code in (400, 401)
     assert not upstream.seen
 
 
-def test_a_token_without_the_scope_gets_403_that_names_it(stack: Stack, upstream: Upstream, client: httpx.Client) -> None:
+def test_a_token_without_the_scope_gets_403_that_names_it(
+    stack: Stack, upstream: Upstream, client: httpx.Client
+) -> None:
     answer = client.post("/orders", json=ORDER, headers=bearer(stack.token(READ)))
     refused(answer, 403, upstream)
     assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
@@ -202,7 +208,9 @@ def test_a_disabled_client_loses_all_its_tokens(stack: Stack, upstream: Upstream
     fields = {"grant_type": "client_credentials"}
     credentials = (made["client_id"], made["client_secret"])
     endpoint = stack.ready["token_endpoint"]
-    token = httpx.post(endpoint, data=fields, auth=credentials, verify=stack.tls, trust_env=False).json()["access_token"]
+    token = httpx.post(endpoint, data=fields, auth=credentials, verify=stack.tls, trust_env=False).json()[
+        "access_token"
+    ]
     with stack.http() as client:
         assert client.get("/orders", headers=bearer(token)).status_code == 200
         assert stack.cli("client", "disable", "short-lived").returncode == 0
@@ -215,8 +223,9 @@ def test_a_disabled_client_loses_all_its_tokens(stack: Stack, upstream: Upstream
 
 @pytest.mark.parametrize(
     "path",
-    ["/Orders", "/orders/", "//orders", "/orders//7", "/orders/7/", "/x/../orders", "/./orders", "/orders/%2e%2e/status",
-     "/orders%2f7", "/orders%2F7", "/orders/7;x=1", "/orders\\7", "/orders/%00", "/orders/%zz", "/admin", "/orders/7/8"],
+    ["/Orders", "/orders/", "//orders", "/orders//7", "/orders/7/", "/x/../orders", "/./orders",
+     "/orders/%2e%2e/status", "/orders%2f7", "/orders%2F7", "/orders/7;x=1", "/orders\\7", "/orders/%00",
+     "/orders/%zz", "/admin", "/orders/7/8"],
 )  # fmt: skip
 def test_a_path_that_is_not_the_plain_spelling_reaches_nothing(stack: Stack, upstream: Upstream, path: str) -> None:
     import http.client
@@ -248,9 +257,12 @@ def test_an_override_header_is_refused(stack: Stack, upstream: Upstream, client:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=51", "limit=a", "limit=1&limit=2", "unknown=1", "limit=%31%30%30", "q=" + "a" * 41, "q=%00"]
+    "query",
+    ["limit=0", "limit=51", "limit=a", "limit=1&limit=2", "unknown=1", "limit=%31%30%30", "q=" + "a" * 41, "q=%00"],
 )
-def test_a_query_that_does_not_fit_is_refused(stack: Stack, upstream: Upstream, client: httpx.Client, query: str) -> None:
+def test_a_query_that_does_not_fit_is_refused(
+    stack: Stack, upstream: Upstream, client: httpx.Client, query: str
+) -> None:
     refused(client.get(f"/orders?{query}", headers=bearer(stack.token(READ))), 400, upstream)
 
 
@@ -318,7 +330,9 @@ def test_an_answer_that_does_not_fit_becomes_502_and_leaks_nothing(
 def test_an_undeclared_error_keeps_its_status_and_loses_its_text(
     stack: Stack, upstream: Upstream, client: httpx.Client, status: int
 ) -> None:
-    upstream.answer = lambda _: Reply(status, {"Content-Type": "text/plain", "X-Debug": "1"}, b"Traceback (most recent call last)")
+    upstream.answer = lambda _: Reply(
+        status, {"Content-Type": "text/plain", "X-Debug": "1"}, b"Traceback (most recent call last)"
+    )
     answer = client.get("/orders", headers=bearer(stack.token(READ)))
     assert answer.status_code == status
     assert "Traceback" not in answer.text
@@ -329,7 +343,9 @@ def test_an_undeclared_error_keeps_its_status_and_loses_its_text(
 # Limits
 
 
-def test_a_client_gets_exactly_the_declared_number_and_then_429(stack: Stack, upstream: Upstream, client: httpx.Client) -> None:
+def test_a_client_gets_exactly_the_declared_number_and_then_429(
+    stack: Stack, upstream: Upstream, client: httpx.Client
+) -> None:
     made = stack.cli_json("client", "create", f"limited-{time.time_ns()}", "--scope", READ, "--json")
     token = httpx.post(
         stack.ready["token_endpoint"], data={"grant_type": "client_credentials"},

@@ -6,11 +6,11 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 import pytest
-from conftest import shop
+from shop import shop
 from stack import Reply, Stack, Upstream, until
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Caller:
             time.sleep(0.002)
         client.close()
 
-    def __enter__(self) -> Caller:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -70,7 +70,11 @@ class Caller:
 def test_a_good_change_is_in_force_within_a_second_and_no_request_fails(own: Stack) -> None:
     changed = shop()
     changed["paths"]["/fresh"] = {
-        "get": {"operationId": "fresh", "security": [], "responses": {"200": {"description": "ok", "content": {"application/json": {}}}}}
+        "get": {
+            "operationId": "fresh",
+            "security": [],
+            "responses": {"200": {"description": "ok", "content": {"application/json": {}}}},
+        }
     }
     with Caller(own) as caller, own.http() as client:
         assert client.get("/fresh").status_code == 404
@@ -106,10 +110,7 @@ def test_a_change_of_the_policy_is_in_force_as_well(own: Stack) -> None:
 
 @pytest.mark.parametrize("part", ["gateway", "identity"])
 def test_a_killed_part_is_started_again(own: Stack, part: str) -> None:
-    if part == "gateway":
-        victim = own.gateway_pid()
-    else:
-        victim = child_named(own.pid, "stockade.identity")
+    victim = own.gateway_pid() if part == "gateway" else child_named(own.pid, "stockade.identity")
     os.kill(victim, signal.SIGKILL)
     until(lambda: "starting it again" in own.errors, 5, "the report")
 
@@ -180,3 +181,23 @@ def alive(pid: int) -> bool:
             return handle.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_killed_supervisor_takes_its_parts_along(own: Stack) -> None:
+    pids = children(own.pid)
+    os.kill(own.pid, signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in pids), 15, "the end of all parts")
+    own.stop()
+
+
+def test_a_signal_while_starting_leaves_nothing_behind(tmp_path: Path) -> None:
+    upstream = Upstream()
+    stack = Stack(tmp_path, shop(), upstream.url)
+    process = stack.popen("up", "--json")
+    until(lambda: len(children(process.pid)) > 0, 20, "the first part")
+    pids = children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    until(lambda: not any(alive(pid) for pid in pids), 10, "the end of all parts")
+    upstream.close()

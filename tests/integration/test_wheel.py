@@ -6,15 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import shop
+from shop import shop
 from stack import Stack, Upstream
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +25,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has the wheel and what the wheel asks for, nothing of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     maturin = Path(sys.executable).with_name("maturin")
@@ -38,11 +34,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (wheel,) = (folder / "dist").glob("stockade-*.whl")
     run(sys.executable, "-m", "venv", folder / "venv")
     # The versions that are tested, as a constraint; hashes cannot stand in a constraints file for a local wheel.
-    pins = [line.split(" ")[0].split("\\")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line]
+    pins = [
+        line.split(" ")[0].split("\\")[0]
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    ]
     (folder / "constraints.txt").write_text("\n".join(pin for pin in pins if not pin.startswith("#")))
     python = folder / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", folder / "constraints.txt", wheel)
-    yield python
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "-c", folder / "constraints.txt", wheel)
+    return python
 
 
 @pytest.mark.timeout(1800)
@@ -60,7 +61,10 @@ def test_the_wheel_alone_puts_a_gate_in_front_of_an_api(
             answer = client.get("/limited", headers={"Authorization": f"Bearer {stack.token('orders:read')}"})
             assert answer.status_code == 200
             where = subprocess.run(
-                [str(installed), "-c", "import stockade; print(stockade.__file__)"], capture_output=True, text=True, check=True
+                [str(installed), "-c", "import stockade; print(stockade.__file__)"],
+                capture_output=True,
+                text=True,
+                check=True,
             ).stdout
             assert str(installed.parents[1]) in where
     finally:

@@ -116,12 +116,20 @@ struct Flow<'f, 'r> {
 impl Flow<'_, '_> {
     fn run(mut self) -> DecidedRequest {
         let head = &self.request.head;
-        let route = match self.plan.look_up(head) {
+        let found = self.plan.look_up(head);
+        // A client that only searches pays as well, but hears what it would have heard.
+        let within = self.limit_address();
+        let route = match found {
             Lookup::Route(route) => route,
-            Lookup::Answer(answer) => return DecidedRequest { answer: Some(answer), ..DecidedRequest::of("answer") },
+            Lookup::Answer(answer) => {
+                return match within {
+                    Ok(()) => DecidedRequest { answer: Some(answer), ..DecidedRequest::of("answer") },
+                    Err(denial) => DecidedRequest::denied(denial),
+                };
+            }
             Lookup::Deny(denial, allow) => return DecidedRequest { allow, ..DecidedRequest::denied(denial) },
         };
-        let denial = self.stages(&route).err();
+        let denial = within.and_then(|()| self.stages(&route)).err();
         let challenge = denial.as_ref().and_then(|denial| route.challenge(denial, self.plan.metadata_path()));
         DecidedRequest {
             outcome: if denial.is_some() { "deny" } else { "allow" },
@@ -136,10 +144,7 @@ impl Flow<'_, '_> {
     }
 
     fn stages(&mut self, route: &Route<'_>) -> Result<(), Denial> {
-        let (plan, head, body) = (self.plan, &self.request.head, self.request.body);
-        if let Some(quota) = plan.per_address() {
-            self.limit(quota, SPACE_ADDRESS, &[head.address.to_string().as_bytes()], Reason::AddressRate)?;
-        }
+        let (head, body) = (&self.request.head, self.request.body);
         let identities = self.identify(route)?;
         if let Some(identities) = &identities {
             let borrowed: SmallVec<[&Identity; 2]> = identities.iter().collect();
@@ -150,14 +155,9 @@ impl Flow<'_, '_> {
         if route.mode(Layer::ValidateRequest) == Mode::Off {
             return within(route.unvalidated_body(), body);
         }
-        let body_plan = self.settle(route, route.validate_head(head), route.unvalidated_body())?;
-        match body_plan {
-            BodyPlan::Stream { .. } => within(body_plan, body),
-            BodyPlan::None | BodyPlan::Inspect { .. } => {
-                let judged = route.validate_body(head, body);
-                self.settle(route, judged, ())
-            }
-        }
+        let judged = route.validate_head(head).and_then(|_| route.validate_body(head, body));
+        self.settle(route, judged, ())?;
+        within(route.unvalidated_body(), body)
     }
 
     /// The identities that the request has proved; `None` where the mode lets it go on without having proved any, so that
@@ -179,6 +179,11 @@ impl Flow<'_, '_> {
             }
             found => self.settle(route, found.map(Some), None),
         }
+    }
+
+    fn limit_address(&self) -> Result<(), Denial> {
+        let Some(quota) = self.plan.per_address() else { return Ok(()) };
+        self.limit(quota, SPACE_ADDRESS, &[self.request.head.address.to_string().as_bytes()], Reason::AddressRate)
     }
 
     fn limit_client(&mut self, route: &Route<'_>, identity: Option<&Identity>) -> Result<(), Denial> {

@@ -51,12 +51,11 @@ macro_rules! reasons {
 reasons! {
     BadRequest "bad_request" 400, BadHost "bad_host" 400, Misdirected "misdirected" 421, HeaderDuplicated "header_duplicated" 400,
     HeaderForbidden "header_forbidden" 400, ExpectationFailed "expectation_failed" 417, TargetTooLong "target_too_long" 414,
-    HeadersTooLarge "headers_too_large" 431, MethodNotAllowed "method_not_allowed" 405, LengthRequired "length_required" 411,
+    HeadersTooLarge "headers_too_large" 431, MethodNotAllowed "method_not_allowed" 405,
     Timeout "timeout" 408, UpgradeRefused "upgrade_refused" 400,
     PathAmbiguous "path_ambiguous" 400, OperationUnknown "operation_unknown" 404, MethodUnknown "method_unknown" 405,
     OperationUnsupported "operation_unsupported" 501,
     AddressRate "address_rate" 429, ClientRate "client_rate" 429, OperationRate "operation_rate" 429, Overloaded "overloaded" 503,
-    AddressBanned "address_banned" 429,
     CredentialsMissing "credentials_missing" 401, TokenInvalid "token_invalid" 401, TokenInQuery "token_in_query" 400,
     CredentialsAmbiguous "credentials_ambiguous" 400, ClientCertificateMissing "client_certificate_missing" 401,
     AuthorizationServerUnavailable "authorization_server_unavailable" 503,
@@ -70,7 +69,7 @@ reasons! {
     StatusUndeclared "status_undeclared" 502, MediaTypeUndeclared "media_type_undeclared" 502, HeaderMissing "header_missing" 502,
     HeaderInvalid "header_invalid" 502, ErrorSanitised "error_sanitised" 502,
     Unreachable "unreachable" 502, UpstreamTimeout "upstream_timeout" 504, ProtocolError "protocol_error" 502,
-    Panic "panic" 500, Draining "draining" 503,
+    Panic "panic" 500,
 }
 
 impl Layer {

@@ -10,7 +10,15 @@ pub fn is_gate_field(name: &str) -> bool {
             || name == "client-cert-chain";
     };
     [
-        "user",
+        "user-id",
+        "user-name",
+        "user-email",
+        "user-role",
+        "user-group",
+        "user-claims",
+        "username",
+        "userid",
+        "userinfo",
         "forwarded",
         "authenticated",
         "client-cert",
@@ -25,7 +33,8 @@ pub fn is_gate_field(name: &str) -> bool {
     .any(|prefix| rest.starts_with(prefix))
         || matches!(
             rest,
-            "real-ip"
+            "user"
+                | "real-ip"
                 | "client-ip"
                 | "cluster-client-ip"
                 | "credential-identifier"

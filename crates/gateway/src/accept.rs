@@ -249,8 +249,7 @@ async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, mut slo
     if !slot.claim(address) {
         return shed(worker, socket.stream, address);
     }
-    let mut peer =
-        Peer { address, trusted: shared.trusts(address), tls: false, client_certificate: false, http2: false };
+    let mut peer = Peer::new(address, shared.trusts(address));
     let Some(tls) = &shared.tls else {
         return connection::serve(worker, socket, Rc::new(peer), slot).await;
     };

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -15,9 +16,12 @@ use stockade_engine::Reason;
 
 use crate::deadlines::{BodyKind, BodyPace, Pace};
 use crate::guard::Refusal;
-use crate::state::Shared;
 use crate::upstream::UpstreamResponseBody;
+use crate::wire::MAX_LINGER_BYTES;
 use crate::worker::Worker;
+
+/// How long a refused body is read away.
+const DISCARD_FOR: Duration = Duration::from_secs(2);
 
 /// Why a request's body stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,12 +52,22 @@ pub struct ClientBody {
     watch: Option<Arc<BodyPace>>,
     worker: Rc<Worker>,
     fault: Rc<Cell<Option<BodyFault>>>,
+    /// What was read ahead.
+    first: Option<Bytes>,
 }
 
 impl ClientBody {
     pub fn new(incoming: Incoming, max_bytes: usize, pace: &Arc<Pace>, worker: &Rc<Worker>) -> ClientBody {
         let fault = Rc::new(Cell::new(None));
-        ClientBody { incoming, left: max_bytes, pace: pace.clone(), watch: None, worker: worker.clone(), fault }
+        ClientBody {
+            incoming,
+            left: max_bytes,
+            pace: pace.clone(),
+            watch: None,
+            worker: worker.clone(),
+            fault,
+            first: None,
+        }
     }
 
     /// Where the fault can be read once the body has been handed on.
@@ -61,9 +75,31 @@ impl ClientBody {
         self.fault.clone()
     }
 
+    /// Whether there is no byte in it: a body may be announced and come empty.
+    pub async fn is_empty(&mut self) -> Result<bool, BodyFault> {
+        while self.first.is_none() {
+            match self.frame().await {
+                None => return Ok(true),
+                Some(frame) => self.first = frame?.into_data().ok().filter(|data| !data.is_empty()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads away what the client still sends of a refused body, if that is little and comes soon. Without this call the stream is reset
+    /// after the answer, as RFC 9113 §8.1 allows; but there are clients that read no answer before all of the body is sent.
+    pub fn discard(mut self) {
+        if self.is_end_stream() {
+            return;
+        }
+        self.left = MAX_LINGER_BYTES;
+        let reading = async move { while let Some(Ok(_)) = self.frame().await {} };
+        tokio::task::spawn_local(tokio::time::timeout(DISCARD_FOR, reading));
+    }
+
     /// The whole body in memory, with its share of the budget.
-    pub async fn collect(mut self) -> Result<(Bytes, Budget), BodyFault> {
-        let mut budget = Budget::new(&self.worker.shared);
+    pub async fn read_whole(&mut self) -> Result<(Bytes, Budget), BodyFault> {
+        let mut budget = Budget::new(&self.worker);
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = self.frame().await {
@@ -108,6 +144,9 @@ impl Body for ClientBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Pending if this.wait(context) => this.fail(BodyFault::TooSlow),
             Poll::Pending => Poll::Pending,
@@ -132,11 +171,18 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.first.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::default();
+        hint.set_lower(rest.lower() + ahead);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint
     }
 }
 
@@ -162,46 +208,49 @@ impl BodyFault {
 
 /// Bytes kept in memory, out of `max_buffered_bytes` of the whole process; given back on drop.
 pub struct Budget {
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
     taken: usize,
 }
 
 impl Budget {
-    pub fn new(shared: &Arc<Shared>) -> Budget {
-        Budget { shared: shared.clone(), taken: 0 }
+    pub fn new(worker: &Rc<Worker>) -> Budget {
+        Budget { worker: worker.clone(), taken: 0 }
     }
 
     /// `None`: the process keeps as much as it may.
     pub fn grow(&mut self, bytes: usize) -> Option<()> {
         self.taken += bytes;
-        let before = self.shared.buffered_bytes.fetch_add(bytes, Relaxed);
-        (before.saturating_add(bytes) <= self.shared.config.connections.max_buffered_bytes).then_some(())
+        let shared = &self.worker.shared;
+        let before = shared.buffered_bytes.fetch_add(bytes, Relaxed);
+        (before.saturating_add(bytes) <= shared.config.connections.max_buffered_bytes).then_some(())
     }
 }
 
 impl Drop for Budget {
     fn drop(&mut self) {
-        self.shared.buffered_bytes.fetch_sub(self.taken, Relaxed);
+        if self.taken > 0 {
+            self.worker.shared.buffered_bytes.fetch_sub(self.taken, Relaxed);
+        }
     }
 }
 
 /// A request in flight: counted for the process and for its connection until its answer is written, or given up.
 pub struct InFlight {
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
     pace: Arc<Pace>,
 }
 
 impl InFlight {
-    pub fn begin(shared: &Arc<Shared>, pace: &Arc<Pace>) -> InFlight {
-        shared.in_flight.fetch_add(1, Relaxed);
+    pub fn begin(worker: &Rc<Worker>, pace: &Arc<Pace>) -> InFlight {
+        worker.shared.in_flight.begin(worker.index);
         pace.request_begins();
-        InFlight { shared: shared.clone(), pace: pace.clone() }
+        InFlight { worker: worker.clone(), pace: pace.clone() }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(1, Relaxed);
+        self.worker.shared.in_flight.end(self.worker.index);
         self.pace.request_ends();
     }
 }

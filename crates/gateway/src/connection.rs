@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use hyper_util::rt::TokioIo;
@@ -22,15 +22,17 @@ use crate::deadlines::{BodyKind, BodyPace, Order, Pace, now_ms};
 use crate::events::{Client, Event, Kind, Outcome};
 use crate::frames::FrameCounter;
 use crate::guard::Guard;
-use crate::service;
+use crate::recycle::{Call, Serving};
 use crate::wire::Wire;
 use crate::worker::Worker;
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The TCP peer, or what a trusted balancer's PROXY header says.
     pub address: IpAddr,
+    /// The same as a field's value, made once.
+    pub address_value: HeaderValue,
     /// Whether that address may speak for others in forwarding headers.
     pub trusted: bool,
     pub tls: bool,
@@ -39,13 +41,22 @@ pub struct Peer {
     pub http2: bool,
 }
 
+impl Peer {
+    pub fn new(address: IpAddr, trusted: bool) -> Peer {
+        // An address is digits, letters, dots and colons.
+        let address_value =
+            HeaderValue::from_str(&address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Peer { address, address_value, trusted, tls: false, client_certificate: false, http2: false }
+    }
+}
+
 /// Serves one connection until it ends.
 pub async fn serve<S>(worker: &Rc<Worker>, stream: S, peer: Rc<Peer>, slot: Slot)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &worker.shared.config.connections;
-    let pace = Pace::new();
+    let pace = Pace::new(peer.http2);
     worker.sweeper.watch(pace.clone());
     let service = Service { worker: worker.clone(), peer: peer.clone(), pace: pace.clone() };
     let ended = if peer.http2 {
@@ -127,11 +138,11 @@ struct Service {
 impl HyperService<Request<Incoming>> for Service {
     type Response = Response<OutBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<OutBody>, Infallible>>>>;
+    type Future = Serving;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        // A box a request, so that an idle connection does not carry the largest future of the service.
-        Box::pin(service::serve(self.worker.clone(), self.peer.clone(), self.pace.clone(), request))
+    fn call(&self, request: Request<Incoming>) -> Serving {
+        let (worker, peer, pace) = (self.worker.clone(), self.peer.clone(), self.pace.clone());
+        Serving::start(Call { worker, peer, pace, request })
     }
 }
 

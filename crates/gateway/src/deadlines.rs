@@ -57,6 +57,7 @@ pub enum Upgrade {
 /// The times, orders and faults of one connection. Written by its own thread only; atomic because hyper wants its I/O `Send`.
 pub struct Pace {
     opened_at: u64,
+    http2: bool,
     /// When the head under way began; 0: none is.
     head_since: AtomicU64,
     idle_since: AtomicU64,
@@ -74,9 +75,10 @@ pub struct Pace {
 }
 
 impl Pace {
-    pub fn new() -> Arc<Pace> {
+    pub fn new(http2: bool) -> Arc<Pace> {
         Arc::new(Pace {
             opened_at: now_ms(),
+            http2,
             head_since: AtomicU64::new(now_ms()),
             idle_since: AtomicU64::new(now_ms()),
             write_blocked_since: AtomicU64::new(0),
@@ -191,6 +193,17 @@ impl Pace {
         self.closed.store(true, Relaxed);
     }
 
+    /// Since when the client is waited for to end its head; 0: it is not. Over HTTP/1, what a client sends ahead is not read on while
+    /// its last request is served, so that time is not the client's.
+    fn head_awaited_since(&self) -> u64 {
+        match self.head_since.load(Relaxed) {
+            0 => 0,
+            since if self.http2 => since,
+            _ if self.active() > 0 => 0,
+            since => since.max(self.idle_since.load(Relaxed)),
+        }
+    }
+
     /// Gives the orders that are due. Returns whether the connection is still open.
     fn sweep(&self, limits: &Connections, now: u64) -> bool {
         if self.closed.load(Relaxed) {
@@ -206,7 +219,7 @@ impl Pace {
         if late(self.finish_since.load(Relaxed), FINISH_MS) && self.active() == 0 && !self.head_under_way() {
             self.order(Order::Stop);
         }
-        if late(self.head_since.load(Relaxed), limits.header_timeout_ms) {
+        if late(self.head_awaited_since(), limits.header_timeout_ms) {
             if !self.head_expired.swap(true, Relaxed) {
                 self.connection.wake();
             }

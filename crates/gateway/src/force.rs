@@ -18,6 +18,8 @@ const MAX_BUNDLE_BYTES: u64 = (128 << 20) + 4_096;
 pub struct Force {
     pub plan: Plan,
     pub operations: Operations,
+    /// By `Route::operation_index`, for events.
+    pub names: Vec<Name>,
     pub serial: u64,
     /// Lower-case hex of the payload's digest.
     pub sha256: String,
@@ -91,6 +93,7 @@ fn build(bytes: &[u8], config: &Config, metrics: &Metrics) -> Result<Force, Load
     Ok(Force {
         operations: metrics.operations(names.operations.iter().map(|operation| operation.id.as_str())),
         resource_metadata: metadata_url(plan.audience()),
+        names: names.operations,
         plan,
         serial: envelope.serial,
         sha256: envelope.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -99,15 +102,24 @@ fn build(bytes: &[u8], config: &Config, metrics: &Metrics) -> Result<Force, Load
     })
 }
 
-/// The operations' ids, for metrics; all else is the engine's to read.
+/// The operations' names; all else is the engine's to read.
 #[derive(Deserialize)]
 struct Names {
     operations: Vec<Name>,
 }
 
+/// What events and metrics call an operation.
 #[derive(Deserialize)]
-struct Name {
-    id: String,
+pub struct Name {
+    pub id: String,
+    paths: Vec<String>,
+}
+
+impl Name {
+    /// The operation's first path template.
+    pub fn path_template(&self) -> &str {
+        self.paths.first().map_or("", String::as_str)
+    }
 }
 
 /// The well-known path goes between host and path of the resource (RFC 9728 §3.1).

@@ -88,7 +88,7 @@ pub fn wire_http1<S: AsyncRead + AsyncWrite + Unpin>(
     max_headers: usize,
 ) -> Option<(impl AsyncRead + AsyncWrite + Unpin, impl Fn())> {
     let slot = Places::new(&Connections::default()).take()?;
-    let pace = Pace::new();
+    let pace = Pace::new(false);
     let wire = Wire::http1(inner, Arc::clone(&pace), Guard::new(max_head_bytes, max_headers), slot);
     Some((wire, move || pace.answer_upgrade(Upgrade::Refused)))
 }

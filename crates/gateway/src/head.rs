@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 use stockade_engine::{Denial, Headers, Layer, Reason, is_gate_field};
 
+use crate::connection::Peer;
+
 /// Steps back through forwarding headers; longer chains are not believed.
 const MAX_FORWARDERS: usize = 32;
 
@@ -57,22 +59,26 @@ fn deny(reason: Reason, evidence: &'static str) -> Denial {
 }
 
 /// The one host of a request: `Host`, `:authority` and an absolute target must agree, without case (RFC 9112 §3.2, RFC 9113 §8.3.1).
-pub fn host(parts: &Parts) -> Result<String, Denial> {
+pub fn host(parts: &Parts) -> Result<HeaderValue, Denial> {
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let mut fields = parts.headers.get_all(header::HOST).iter();
     let field = match (fields.next(), fields.next()) {
         (_, Some(_)) => return Err(deny(Reason::HeaderDuplicated, "several Host fields")),
-        (Some(value), None) => {
-            Some(value.to_str().map_err(|_| deny(Reason::BadHost, "Host has bytes beyond visible ASCII"))?)
+        (Some(value), None) if value.to_str().is_err() => {
+            return Err(deny(Reason::BadHost, "Host has bytes beyond visible ASCII"));
         }
+        (Some(value), None) => Some(value),
         (None, None) if parts.version < Version::HTTP_2 => return Err(deny(Reason::BadHost, "no Host field")),
         (None, None) => None,
     };
     match (authority, field) {
-        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => {
+        (Some(authority), Some(field)) if !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
             Err(deny(Reason::BadHost, "Host and the target's authority differ"))
         }
-        (_, Some(host)) | (Some(host), None) => Ok(host.to_owned()),
+        (_, Some(field)) => Ok(field.clone()),
+        (Some(authority), None) => {
+            HeaderValue::from_str(authority).map_err(|_| deny(Reason::BadHost, ":authority is malformed"))
+        }
         (None, None) => Err(deny(Reason::BadHost, "neither :authority nor Host")),
     }
 }
@@ -148,11 +154,8 @@ const VIA: HeaderValue = HeaderValue::from_static("1.1 stockade");
 
 /// What the protocol of the request was, as `X-Forwarded-*` say it.
 pub struct Forwarding<'a> {
-    pub client: IpAddr,
-    pub peer: IpAddr,
-    pub trusted: bool,
-    pub tls: bool,
-    pub host: &'a str,
+    pub peer: &'a Peer,
+    pub host: &'a HeaderValue,
 }
 
 /// Makes a client's fields fit for the upstream: hop-by-hop, identity and forwarding fields go, ours come.
@@ -160,22 +163,17 @@ pub struct Forwarding<'a> {
 /// `credentials` are field names that carry the route's credentials.
 pub fn to_upstream(headers: &mut HeaderMap, forwarding: &Forwarding<'_>, credentials: &[&str]) {
     let keep_te = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let chain = forwarding.trusted.then(|| chain(headers, forwarding.peer)).flatten();
-    let proto = forwarding.trusted.then(|| headers.get(X_FORWARDED_PROTO).cloned()).flatten();
-    let told_host = forwarding.trusted.then(|| headers.get(X_FORWARDED_HOST).cloned()).flatten();
+    let chain = forwarding.peer.trusted.then(|| chain(headers, forwarding.peer.address)).flatten();
+    let proto = forwarding.peer.trusted.then(|| headers.get(X_FORWARDED_PROTO).cloned()).flatten();
+    let told_host = forwarding.peer.trusted.then(|| headers.get(X_FORWARDED_HOST).cloned()).flatten();
     remove(headers, |name| is_hop_by_hop(name) || is_gate_field(name) || credentials.contains(&name));
     if keep_te {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let chain = chain.or_else(|| HeaderValue::from_str(&forwarding.client.to_string()).ok());
-    if let Some(chain) = chain {
-        headers.insert(X_FORWARDED_FOR, chain);
-    }
-    let own = HeaderValue::from_static(if forwarding.tls { "https" } else { "http" });
+    headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| forwarding.peer.address_value.clone()));
+    let own = HeaderValue::from_static(if forwarding.peer.tls { "https" } else { "http" });
     headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(own));
-    if let Some(host) = told_host.or_else(|| HeaderValue::from_str(forwarding.host).ok()) {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
+    headers.insert(X_FORWARDED_HOST, told_host.unwrap_or_else(|| forwarding.host.clone()));
     headers.append(header::VIA, VIA);
 }
 
@@ -248,7 +246,11 @@ pub fn asks_upgrade(parts: &Parts) -> Option<HeaderValue> {
 }
 
 /// The target for the upstream: the canonical path, and the query without what only the gate may see.
-pub fn upstream_target(path: &str, query: Option<&str>, strip: &[&str]) -> Result<Uri, http::uri::InvalidUri> {
+pub fn upstream_target(received: &Uri, path: &str, strip: &[&str]) -> Result<Uri, http::uri::InvalidUri> {
+    let query = received.query();
+    if received.authority().is_none() && received.path() == path && (query.is_none() || strip.is_empty()) {
+        return Ok(received.clone());
+    }
     let mut target = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
     target.push_str(path);
     let mut separator = '?';
@@ -313,14 +315,10 @@ mod tests {
     }
 
     fn forwarding(trusted: bool) -> Forwarding<'static> {
-        let client = if trusted { "192.0.2.7" } else { "203.0.113.9" };
-        Forwarding {
-            client: client.parse().expect("address"),
-            peer: "203.0.113.9".parse().expect("address"),
-            trusted,
-            tls: true,
-            host: "api.example",
-        }
+        let peer = Box::leak(Box::new(Peer::new("203.0.113.9".parse().expect("address"), trusted)));
+        peer.tls = true;
+        let host = Box::leak(Box::new(HeaderValue::from_static("api.example")));
+        Forwarding { peer, host }
     }
 
     #[test]
@@ -385,9 +383,13 @@ mod tests {
 
     #[test]
     fn keys_in_queries_and_cookies_do_not_reach_the_upstream() {
-        let target = |query| upstream_target("/a", Some(query), &["api key"]).expect("valid").to_string();
-        assert_eq!(target("x=1&api%20key=s&y&api+key=t"), "/a?x=1&y");
-        assert_eq!(target("api+key=s"), "/a");
+        let target = |uri: &str, strip: &[&str]| {
+            upstream_target(&uri.parse().expect("a target"), "/a", strip).expect("valid").to_string()
+        };
+        assert_eq!(target("/a?x=1&api%20key=s&y&api+key=t", &["api key"]), "/a?x=1&y");
+        assert_eq!(target("/%61?api+key=s", &["api key"]), "/a");
+        assert_eq!(target("/a?x&y", &[]), "/a?x&y");
+        assert_eq!(target("http://b/a?x", &[]), "/a?x");
         let mut headers = map(&[("cookie", "a=1; key=s; b=2")]);
         strip_cookies(&mut headers, &["key"]);
         assert_eq!(headers[header::COOKIE], "a=1; b=2");

@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{HeaderValue, Request};
 use stockade_engine::{Denial, Layer, Route};
 
 use crate::events::{Client, Event, EventId, Kind, Outcome};
 use crate::force::Held;
-use crate::state::Shared;
+use crate::identity::Verified;
 use crate::trace;
 use crate::worker::Worker;
 
@@ -18,35 +19,30 @@ const MAX_MASKED_SEGMENTS: usize = 8;
 const MAX_PLAIN_SEGMENT_BYTES: usize = 32;
 
 pub struct Recorder {
-    shared: Arc<Shared>,
+    worker: Rc<Worker>,
     force: Held,
     address: IpAddr,
     method: http::Method,
     path: http::Uri,
-    operation: Option<Operation>,
-    client_id: Option<String>,
-    trace_id: Option<String>,
+    /// `Route::operation_index`.
+    operation: Option<usize>,
+    client: Option<Arc<Verified>>,
+    traceparent: Option<HeaderValue>,
     started: Instant,
     upstream: Option<Duration>,
 }
 
-struct Operation {
-    index: usize,
-    id: String,
-    path_template: String,
-}
-
 impl Recorder {
-    pub fn new<B>(worker: &Worker, force: &Held, request: &Request<B>, address: IpAddr) -> Recorder {
+    pub fn new<B>(worker: &Rc<Worker>, force: &Held, request: &Request<B>, address: IpAddr) -> Recorder {
         Recorder {
-            shared: worker.shared.clone(),
+            worker: worker.clone(),
             force: force.clone(),
             address,
             method: request.method().clone(),
             path: request.uri().clone(),
             operation: None,
-            client_id: None,
-            trace_id: trace::trace_id(request.headers()),
+            client: None,
+            traceparent: request.headers().get(trace::TRACEPARENT).cloned(),
             started: Instant::now(),
             upstream: None,
         }
@@ -57,12 +53,11 @@ impl Recorder {
     }
 
     pub fn found(&mut self, route: &Route<'_>) {
-        let (index, id, path_template) = (route.operation_index(), route.operation_id(), route.path_template());
-        self.operation = Some(Operation { index, id: id.to_owned(), path_template: path_template.to_owned() });
+        self.operation = Some(route.operation_index());
     }
 
-    pub fn identified(&mut self, client_id: &str) {
-        self.client_id = Some(client_id.to_owned());
+    pub fn identified(&mut self, client: &Arc<Verified>) {
+        self.client = Some(client.clone());
     }
 
     pub fn upstream_answered(&mut self, after: Duration) {
@@ -91,7 +86,7 @@ impl Recorder {
     pub fn allowed(&self, status: u16) {
         self.count(Outcome::Allow, None, status);
         self.time();
-        if self.shared.config.events.allowed {
+        if self.worker.shared.config.events.allowed {
             let mut event = self.event(Outcome::Allow, None);
             event.status = Some(status);
             self.emit(event);
@@ -99,14 +94,13 @@ impl Recorder {
     }
 
     fn count(&self, outcome: Outcome, denial: Option<&Denial>, status: u16) {
-        let operation = self.operation.as_ref().map(|operation| operation.index);
         let cause = denial.map(|denial| (denial.layer, denial.reason));
-        self.shared.metrics.decision(&self.force.operations, operation, outcome, cause, status);
+        self.worker.shared.metrics.decision(&self.force.operations, self.operation, outcome, cause, status);
     }
 
     fn time(&self) {
         let spent = self.started.elapsed().saturating_sub(self.upstream.unwrap_or_default());
-        self.shared.metrics.gateway_seconds.observe(spent);
+        self.worker.shared.metrics.gateway_seconds.observe(spent);
     }
 
     fn event(&self, outcome: Outcome, denial: Option<Denial>) -> Event {
@@ -119,13 +113,15 @@ impl Recorder {
             event.evidence = Some(denial.evidence);
         }
         event.method = Some(mask_method(&self.method));
-        event.operation = self.operation.as_ref().map(|operation| operation.id.clone().into());
-        event.path = Some(match &self.operation {
-            Some(operation) => operation.path_template.clone().into(),
+        let operation = self.operation.and_then(|index| self.force.names.get(index));
+        event.operation = operation.map(|operation| operation.id.clone().into());
+        event.path = Some(match operation {
+            Some(operation) => operation.path_template().to_owned().into(),
             None => mask(self.path.path()).into(),
         });
-        event.client = Some(Client { address: Some(self.address), client_id: self.client_id.clone().map(Cow::Owned) });
-        event.trace_id = self.trace_id.clone().map(Cow::Owned);
+        let client_id = self.client.as_ref().map(|client| client.identity.client_id.clone());
+        event.client = Some(Client { address: Some(self.address), client_id: client_id.map(Cow::Owned) });
+        event.trace_id = self.traceparent.as_ref().and_then(trace::trace_id).map(Cow::Owned);
         event.bundle = self.force.sha256.get(..16).map(|digest| digest.to_owned().into());
         event.serial = Some(self.force.serial);
         event.duration_us = Some(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -133,7 +129,7 @@ impl Recorder {
     }
 
     fn emit(&self, event: Event) {
-        self.shared.events.emit(event);
+        self.worker.shared.events.emit(event);
     }
 }
 

@@ -32,6 +32,35 @@ pub enum Drain {
     Now,
 }
 
+/// Requests in flight, counted by each thread on a cache line of its own.
+pub struct InFlightCounts(Box<[Line]>);
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Line(AtomicUsize);
+
+impl InFlightCounts {
+    fn new(threads: usize) -> InFlightCounts {
+        InFlightCounts((0..threads).map(|_| Line::default()).collect())
+    }
+
+    pub fn begin(&self, thread: usize) {
+        if let Some(line) = self.0.get(thread) {
+            line.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn end(&self, thread: usize) {
+        if let Some(line) = self.0.get(thread) {
+            line.0.fetch_sub(1, Relaxed);
+        }
+    }
+
+    pub fn sum(&self) -> usize {
+        self.0.iter().map(|line| line.0.load(Relaxed)).sum()
+    }
+}
+
 pub struct Shared {
     pub config: Arc<Config>,
     /// Requests finish on the bundle they began with.
@@ -47,7 +76,7 @@ pub struct Shared {
     /// Absent: clear text.
     pub tls: Option<ArcSwap<ServerConfig>>,
     pub places: Arc<Places>,
-    pub in_flight: AtomicUsize,
+    pub in_flight: InFlightCounts,
     pub buffered_bytes: AtomicUsize,
     pub ready: AtomicBool,
     pub drain: watch::Sender<Drain>,
@@ -78,8 +107,8 @@ impl Shared {
             upstream: parts.upstream,
             tls: parts.tls.map(ArcSwap::from_pointee),
             places: Places::new(&parts.config.connections),
+            in_flight: InFlightCounts::new(parts.config.threads),
             config: parts.config,
-            in_flight: AtomicUsize::new(0),
             buffered_bytes: AtomicUsize::new(0),
             ready: AtomicBool::new(false),
             drain: watch::Sender::new(Drain::No),
@@ -151,7 +180,7 @@ impl Control for Shared {
             ready: self.ready.load(Relaxed) && !self.draining(),
             bundle: admin::Bundle { serial: force.serial, sha256: force.sha256.clone() },
             connections: self.places.open(),
-            in_flight: self.in_flight.load(Relaxed),
+            in_flight: self.in_flight.sum(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             self_check: SelfCheck { cases: force.self_check_cases, milliseconds: force.self_check_milliseconds },
@@ -159,7 +188,7 @@ impl Control for Shared {
     }
 
     fn metrics(&self) -> String {
-        self.metrics.in_flight.set(i64::try_from(self.in_flight.load(Relaxed)).unwrap_or(i64::MAX));
+        self.metrics.in_flight.set(i64::try_from(self.in_flight.sum()).unwrap_or(i64::MAX));
         self.metrics.encode()
     }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const MAX_TRACESTATE_BYTES: usize = 512;
 
@@ -23,8 +23,8 @@ pub fn ensure(headers: &mut HeaderMap) {
 }
 
 /// The trace id of a valid `traceparent`, for events.
-pub fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let parent = headers.get(&TRACEPARENT).map(HeaderValue::as_bytes).filter(|parent| is_valid(parent))?;
+pub fn trace_id(parent: &HeaderValue) -> Option<String> {
+    let parent = Some(parent.as_bytes()).filter(|parent| is_valid(parent))?;
     Some(String::from_utf8_lossy(parent.get(3..35)?).into_owned())
 }
 

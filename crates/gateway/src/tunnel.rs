@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Splices the two sides once both have switched. The request stays in flight until the tunnel ends.
 pub fn start(worker: &Rc<Worker>, pace: &Arc<Pace>, client: OnUpgrade, upstream: OnUpgrade) {
-    let in_flight = InFlight::begin(&worker.shared, pace);
+    let in_flight = InFlight::begin(worker, pace);
     let mut drain = worker.shared.drain.subscribe();
     let idle = Duration::from_millis(worker.shared.config.connections.idle_timeout_ms);
     tokio::task::spawn_local(async move {

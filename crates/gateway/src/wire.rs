@@ -14,7 +14,7 @@ use crate::frames::FrameCounter;
 use crate::guard::{Guard, REFUSED_HEAD, Refusal, Verdict};
 
 /// What a client may still send, unread, after the last answer, so that a reset does not destroy the answer.
-const MAX_LINGER_BYTES: usize = 8 << 20;
+pub const MAX_LINGER_BYTES: usize = 8 << 20;
 const SCRATCH_BYTES: usize = 4_096;
 
 /// A client's connection as hyper sees it.

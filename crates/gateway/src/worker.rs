@@ -11,6 +11,7 @@ use crate::accept::{Balance, Seldom};
 use crate::connection::StreamExecutor;
 use crate::deadlines::Sweeper;
 use crate::force::Held;
+use crate::recycle::Places;
 use crate::state::Shared;
 use crate::upstream::Upstream;
 
@@ -30,6 +31,8 @@ pub struct Worker {
     pub http1: http1::Builder,
     pub http2: http2::Builder<StreamExecutor>,
     pub stop_accepting: tokio::sync::watch::Receiver<bool>,
+    /// Memory of past exchanges.
+    pub places: Places,
     shed_reports: Seldom,
     fault_reports: Seldom,
     force: RefCell<Held>,
@@ -70,6 +73,7 @@ impl Worker {
             http1,
             http2,
             stop_accepting,
+            places: Places::default(),
             shed_reports: Seldom::default(),
             fault_reports: Seldom::default(),
             force,
@@ -89,7 +93,7 @@ impl Worker {
     /// Whether nothing is left to wait for; tunnels count as requests.
     pub fn is_idle(&self) -> bool {
         let load = self.balance.loads.get(self.index).map_or(0, |load| load.load(Relaxed));
-        load == 0 && self.shared.in_flight.load(Relaxed) == 0
+        load == 0 && self.shared.in_flight.sum() == 0
     }
 
     pub fn may_report_shed(&self) -> bool {

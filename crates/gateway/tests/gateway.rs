@@ -294,6 +294,34 @@ fn overload_is_shed_early_with_a_time_to_come_back() {
 }
 
 #[test]
+fn out_of_descriptors_it_waits_and_counts_and_comes_back() {
+    let upstream = Upstream::start();
+    let gate = Gate::start_with_descriptors(&upstream, 60);
+    let spent = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", gate.child.id())).expect("a status");
+        let fields: Vec<u64> = stat
+            .rsplit(") ")
+            .next()
+            .into_iter()
+            .flat_map(|rest| rest.split(' '))
+            .map(|f| f.parse().unwrap_or(0))
+            .collect();
+        fields[11] + fields[12]
+    };
+    let crowd: Vec<TcpStream> = (0..120).map(|_| gate.connect()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let before = spent();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(spent() - before < 30, "it spins: {} ticks in a second", spent() - before);
+    drop(crowd);
+    assert_eq!(gate.get("/echo").status, 200);
+    let metrics = gate.metrics();
+    let errors =
+        metrics.lines().find_map(|line| line.strip_prefix("stockade_accept_errors_total ")).expect("a counter");
+    assert_ne!(errors, "0");
+}
+
+#[test]
 fn bodies_in_memory_have_one_budget() {
     let upstream = Upstream::start();
     let gate = Gate::start(&upstream, json!({"connections": {"max_buffered_bytes": 50_000}}));

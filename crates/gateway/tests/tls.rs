@@ -174,7 +174,7 @@ async fn is_refused(stream: std::io::Result<TlsStream<TcpStream>>) -> bool {
         Err(_) => true,
         Ok(mut stream) => {
             let _ = stream.write_all(b"GET /echo HTTP/1.1\r\nhost: a\r\n\r\n").await;
-            !matches!(stream.read_u8().await, Ok(_))
+            stream.read_u8().await.is_err()
         }
     }
 }

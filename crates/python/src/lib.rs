@@ -72,9 +72,10 @@ impl Engine {
         let known = read_identities(identities)?;
         let resolve = |credential: &Credential<'_>| match available {
             false => Err(()),
-            true => Ok(known.iter().find(|(secret, _)| *secret == credential.secret).and_then(|(_, known)| {
-                known.as_ref().filter(|identity| identity.kind == credential.kind).cloned()
-            })),
+            true => Ok(known
+                .iter()
+                .find(|(secret, _)| *secret == credential.secret)
+                .and_then(|(_, known)| known.as_ref().filter(|identity| identity.kind == credential.kind).cloned())),
         };
         let decide = || stockade_engine::decide_request(&self.plan, Some(&self.limiter), &request, &resolve, now);
         request_dict(py, &decide())
@@ -95,8 +96,7 @@ impl Engine {
         let headers = in_lower_case(headers);
         let response_headers = in_lower_case(response_headers);
         let request = WholeRequest { head: head(method, target, &headers, "127.0.0.1", false)?, body: b"" };
-        let response =
-            WholeResponse { head: ResponseHead { status, headers: &response_headers }, body: response_body };
+        let response = WholeResponse { head: ResponseHead { status, headers: &response_headers }, body: response_body };
         let decided = stockade_engine::decide_response(&self.plan, &request, &response);
         let dict = PyDict::new(py);
         dict.set_item("outcome", decided.outcome)?;

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stockade.cli import output
-from stockade.cli.inputs import DEFAULT_FILE, installation, read_policy, with_installation
+from stockade.cli.inputs import installation, read_policy, with_installation
 from stockade.control.identity_config import database_url
+from stockade.control.state import open_state
 from stockade.errors import InputError, StateError
 from stockade.identity import admin
 from stockade.identity.errors import StorageUnavailable
@@ -26,12 +27,18 @@ if TYPE_CHECKING:
     from stockade.identity.storage import Storage
 
 
+KEEP = "keep this now: it cannot be shown again"
+
+
 @contextmanager
-def identity_storage(place: Place) -> Iterator[Storage]:
-    """The identity database of the installation; its failures become StateErrors with what to do."""
-    state = installation(place)
+def identity_storage(place: Place, *, make: bool = False) -> Iterator[Storage]:
+    """The identity database of the installation; its failures become StateErrors with what to do.
+
+    With `make`, the first client may come before the first `stockade up`, where a policy says where that will be.
+    """
+    state = open_state(read_policy(place).state) if make and place.policy_file is not None else installation(place)
     written = state.run / "identity.json"
-    if place.file is not None or DEFAULT_FILE.exists():
+    if place.policy_file is not None:
         url = database_url(read_policy(place), state)
     elif written.exists():
         url = json.loads(written.read_text())["database_url"]
@@ -46,7 +53,7 @@ def identity_storage(place: Place) -> Iterator[Storage]:
         ) from error
 
 
-@click.group()
+@click.group(epilog="Example: stockade client create billing --scope orders:read")
 def client() -> None:
     """Create, list, disable and rotate machine clients."""
 
@@ -59,15 +66,21 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON."
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable.")
 @click.option(
-    "--jwks", type=click.Path(path_type=Path, exists=True), help="Public keys: use private_key_jwt, no secret."
+    "--jwks",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Public keys: use private_key_jwt, no secret.",
 )
 @click.option("--api-key", is_flag=True, help="Make an API key too, for descriptions that use them.")
 @as_json_option
 def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, api_key: bool, as_json: bool) -> None:
-    """Create a client. Its secret (and API key) is shown once and kept as a digest only."""
+    """Create a client.
+
+    Its secret (and API key) is shown once and kept as a digest only.
+    """
     method = "private_key_jwt" if jwks else "client_secret_basic"
     keys = _read_jwks(jwks) if jwks else None
-    with identity_storage(place) as storage:
+    with identity_storage(place, make=True) as storage:
         made = admin.create_client(storage, name, _split(scopes), method, keys, api_key=api_key)
     shown: dict[str, Any] = {
         "client_id": made.client_id,
@@ -80,16 +93,16 @@ def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, 
     if made.api_key:
         shown["api_key"] = made.api_key.api_key
         shown["api_key_id"] = made.api_key.key_id
-    output.emit(shown, as_json=as_json, text=_lines)
+    output.emit(shown, as_json=as_json, text=lines)
     if not as_json and (made.client_secret or made.api_key):
-        output.say("keep this now: it cannot be shown again")
+        output.say(KEEP)
 
 
 @client.command("list", epilog="Example: stockade client list --json")
 @with_installation
 @as_json_option
 def list_clients(place: Place, as_json: bool) -> None:
-    """List the clients, their scopes and API keys; secrets are not kept."""
+    """List the clients, their scopes and how many API keys they have."""
     with identity_storage(place) as storage:
         clients = admin.list_clients(storage)
     listed = [{**asdict(one), "auth_method": str(one.auth_method)} for one in clients]
@@ -100,7 +113,7 @@ def list_clients(place: Place, as_json: bool) -> None:
 @with_installation
 @click.argument("name_or_id")
 def disable(place: Place, name_or_id: str) -> None:
-    """Stop a client: every token it holds is dead within a second, at every gateway."""
+    """Stop a client; its tokens are dead within a second."""
     with identity_storage(place) as storage:
         admin.disable_client(storage, name_or_id)
     output.say(f"client `{name_or_id}` is disabled, its tokens are revoked")
@@ -119,13 +132,22 @@ def enable(place: Place, name_or_id: str) -> None:
 @client.command(epilog="Example: stockade client rotate billing --overlap 3600")
 @with_installation
 @click.argument("name_or_id")
-@click.option("--overlap", type=click.IntRange(0), default=0, show_default=True, help="Seconds the old secret goes on.")
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the old secret goes on.",
+)
 @as_json_option
 def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
     """Give a client a new secret, shown once."""
     with identity_storage(place) as storage:
         secret = admin.rotate_client_secret(storage, name_or_id, overlap)
-    output.emit({"client": name_or_id, "client_secret": secret}, as_json=as_json, text=_lines)
+    output.emit({"client": name_or_id, "client_secret": secret}, as_json=as_json, text=lines)
+    if not as_json:
+        output.say(KEEP)
 
 
 @client.command("api-key", epilog="Example: stockade client api-key supplier --scope stock:write --expires-in 7776000")
@@ -134,8 +156,10 @@ def rotate(place: Place, name_or_id: str, overlap: int, as_json: bool) -> None:
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE", help="Only these of the client's scopes; repeatable."
 )
-@click.option("--name", help="What to call the key; by default the client's name.")
-@click.option("--expires-in", type=click.IntRange(1), help="Seconds; without it the key holds until revoked.")
+@click.option("--name", metavar="NAME", help="What to call the key; by default the client's name.")
+@click.option(
+    "--expires-in", type=click.IntRange(1), metavar="SECONDS", help="The key's life; without it, until it is revoked."
+)
 @as_json_option
 def api_key(
     place: Place, name_or_id: str, scopes: tuple[str, ...], name: str | None, expires_in: int | None, as_json: bool
@@ -149,7 +173,9 @@ def api_key(
         "scopes": list(made.scopes),
         "api_key": made.api_key,
     }
-    output.emit(shown, as_json=as_json, text=_lines)
+    output.emit(shown, as_json=as_json, text=lines)
+    if not as_json:
+        output.say(KEEP)
 
 
 def _split(scopes: tuple[str, ...]) -> list[str]:
@@ -161,6 +187,8 @@ def _read_jwks(path: Path) -> dict[str, Any]:
     hint = 'a JWK Set (RFC 7517) of public keys: {"keys": [{"kty": …}]}'
     try:
         keys = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read `{path}`: {(error.strerror or 'unknown').lower()}", hint=hint) from error
     except ValueError as error:
         raise InputError(f"`{path}` is not JSON", hint=hint) from error
     if not isinstance(keys, dict):
@@ -168,9 +196,15 @@ def _read_jwks(path: Path) -> dict[str, Any]:
     return keys
 
 
-def _lines(shown: dict[str, Any]) -> str:
-    values = {key: " ".join(value) if isinstance(value, list) else value for key, value in shown.items()}
-    return "\n".join(f"{key}: {value}" for key, value in values.items())
+def lines(shown: dict[str, Any]) -> str:
+    """`name: value` for each; what is not known is left out, times are written out."""
+    return "\n".join(f"{key}: {_value(key, value)}" for key, value in shown.items() if value is not None)
+
+
+def _value(key: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(value)
+    return datetime.fromtimestamp(value, UTC).isoformat(" ") if key.endswith("_at") else str(value)
 
 
 def _table(listed: list[dict[str, Any]]) -> str:

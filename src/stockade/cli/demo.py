@@ -14,13 +14,16 @@ from stockade.demo.installation import demo as run
 from stockade.demo.table import curl_commands
 
 
-@click.command(epilog="Example: stockade demo --once; echo $?")
+@click.command(epilog="Example: stockade demo --once")
 @click.option(
     "--once", is_flag=True, help="End after the table; status 0 only if all that must be stopped was stopped."
 )
-@click.option("--json", "as_json", is_flag=True, help="The rows as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The rows of the table as JSON.")
 def demo(once: bool, as_json: bool) -> int:
-    """Attack a deliberately weak sample API with and without the gate, and show both."""
+    """Attack a weak sample API with and without the gate.
+
+    The table shows each attack, both answers, and which layer decided. It stays up afterwards, unless --once is given.
+    """
 
     def shown(found: Shown) -> None:
         if as_json:
@@ -30,6 +33,8 @@ def demo(once: bool, as_json: bool) -> int:
 
     output.say("starting a weak sample API, an authorization server, and the gate in front of them")
     succeeded = asyncio.run(run(once=once, out=None if as_json else sys.stdout, say=output.say, on_shown=shown))
+    if succeeded is None:
+        raise click.Abort
     return 0 if succeeded else 1
 
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stockade.cli import output
-from stockade.cli.inputs import installation, read_policy, with_installation, with_policy
+from stockade.cli.inputs import installation, nothing_runs, read_policy, with_installation, with_policy
 from stockade.control.state import open_state, running_supervisor
 from stockade.control.up import Installation, Ready
 from stockade.enforcement.admin import GatewayAdmin
-from stockade.errors import StateError
 
 if TYPE_CHECKING:
     from stockade.cli.inputs import Place
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
 @with_policy
 @click.option("--json", "as_json", is_flag=True, help="Print what is ready as one JSON object.")
 def up(place: Place, as_json: bool) -> int:
-    """Run the gate: authorization server, gateway and control plane, supervised.
+    """Run the gate in front of your API, supervised.
 
+    It starts the authorization server, the gateway and the control plane, and restarts one that crashes.
     Ready only when the gate has attacked its own plan and nothing passed. Ctrl-C drains, a second Ctrl-C stops at once.
     Changes to stockade.yaml, the description and certificates come into force while it runs.
     """
@@ -46,7 +46,7 @@ def status(place: Place, as_json: bool) -> int:
     """Show what runs on this state folder."""
     state = installation(place)
     if running_supervisor(state) is None:
-        raise StateError(f"nothing runs on `{state.root}`", hint="start it with `stockade up`")
+        raise nothing_runs(state)
     found: dict[str, Any] = GatewayAdmin(state.run / "gateway.sock").status()
     ready = state.run / "ready.json"
     if ready.exists():
@@ -58,11 +58,14 @@ def status(place: Place, as_json: bool) -> int:
 @click.command(epilog="Example: stockade reload")
 @with_installation
 def reload(place: Place) -> int:
-    """Read all files anew and let a new gateway process take over, without a failed request."""
+    """Take over new files and code without a failed request.
+
+    All files are read anew, and a new gateway process takes over from the old one.
+    """
     state = installation(place)
     pid = running_supervisor(state)
     if pid is None:
-        raise StateError(f"nothing runs on `{state.root}`", hint="start it with `stockade up`")
+        raise nothing_runs(state)
     os.kill(pid, signal.SIGHUP)
     output.say(f"asked process {pid} to reload")
     return 0
@@ -83,7 +86,8 @@ def describe(ready: Ready) -> str:
         lines += [
             f"  development CA    {ready.ca_file}",
             "                    trust it per command: curl --cacert FILE, or for all of this machine:",
-            f"                    cp {ready.ca_file} /usr/local/share/ca-certificates/stockade.crt && update-ca-certificates",
+            f"                    cp {ready.ca_file} /usr/local/share/ca-certificates/stockade.crt",
+            "                    update-ca-certificates",
         ]
     lines += [
         "",

@@ -105,7 +105,7 @@ def _operation_lines(operation: OperationCoverage, limit: int | None) -> Iterato
     for note in shown:
         yield f"  - {note.message}: {note.pointer}"
     if len(shown) < len(operation.notes):
-        yield f"  - and {_count(len(operation.notes) - len(shown), 'more note')} (all of them with --json)"
+        yield f"  - and {_count(len(operation.notes) - len(shown), 'more note')} (all of them with --all)"
 
 
 def _count(number: int, noun: str) -> str:

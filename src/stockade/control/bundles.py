@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A bundle that the engine has accepted. `inputs` are the files it was made from; a change in any makes it stale."""
+    """A bundle that the engine has accepted. `inputs` are the files it was made from; a change makes it stale."""
 
     description: Description
     compiled: Compiled
@@ -41,15 +41,21 @@ def load_description(policy: Policy) -> Description:
     )
 
 
-def build(policy: Policy, state: StateFolder) -> Built:
-    """Compile and sign; nothing is written but the serial. Raises InputError or BundleError, and then nothing changed.
+def compile_policy(policy: Policy, description: Description | None = None) -> tuple[Description, Compiled]:
+    """Load and compile; nothing is signed or written. Raises InputError or BundleError.
 
     The engine loads the result here, in the control plane, so that a bundle it can't take never gets to a gateway.
     """
-    started = time.perf_counter()
-    description = load_description(policy)
+    description = description or load_description(policy)
     compiled = compiler.compile_bundle(description, policy, check_schemas=engine.check_schemas)
     engine.Engine.from_payload(compiled.payload)
+    return description, compiled
+
+
+def build(policy: Policy, state: StateFolder, description: Description | None = None) -> Built:
+    """Compile and sign; nothing is written but the serial. Raises InputError or BundleError: then nothing changed."""
+    started = time.perf_counter()
+    description, compiled = compile_policy(policy, description)
     serial = st.next_serial(state, compiled.payload)
     signed = compiler.sign(compiled.payload, serial, st.signing_key(state))
     return Built(description, compiled, serial, signed, time.perf_counter() - started, description.inputs)

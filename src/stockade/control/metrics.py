@@ -42,7 +42,8 @@ class MetricsServer:
             self._server = ThreadingHTTPServer(split(address), Handler)
         except OSError as error:
             raise SupervisionError(
-                f"cannot serve metrics on `{address}`: {error.strerror}", hint="set `metrics.address` to a free one"
+                f"cannot serve metrics on `{address}`: {(error.strerror or 'unknown').lower()}",
+                hint="set `metrics.address` to a free one",
             ) from error
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()

@@ -71,6 +71,6 @@ def _refuse_strangers(family: socket.AddressFamily, host: str, port: int, addres
 
 def _cannot_listen(address: str, error: OSError) -> SupervisionError:
     return SupervisionError(
-        f"cannot listen on `{address}`: {error.strerror}",
+        f"cannot listen on `{address}`: {(error.strerror or 'unknown').lower()}",
         hint="another program holds the port, or the address is not this machine's: set `listen.address`",
     )

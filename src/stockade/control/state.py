@@ -94,7 +94,7 @@ def open_state(root: Path) -> StateFolder:
         root.chmod(0o700)
     except OSError as error:
         raise StateError(
-            f"cannot make the state folder `{root}`: {error.strerror}",
+            f"cannot make the state folder `{root}`: {(error.strerror or 'unknown').lower()}",
             hint="give Stockade a folder it may write to: `state: /path` in stockade.yaml",
         ) from error
     return StateFolder(root)
@@ -149,8 +149,10 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             raise
     except OSError as error:
         raise StateError(
-            f"cannot write `{path}`: {error.strerror}",
-            hint="free some space or fix the permissions; the file that was there is untouched",
+            f"cannot write `{path}`: {(error.strerror or 'unknown').lower()}",
+            hint="make the folder first"
+            if isinstance(error, FileNotFoundError)
+            else "free some space or fix the permissions; the file that was there is untouched",
         ) from error
 
 

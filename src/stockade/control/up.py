@@ -28,6 +28,7 @@ from stockade.enforcement.supervision import Part, PartSpec
 from stockade.errors import InputError, StockadeError
 from stockade.identity import certificates
 from stockade.identity.keys.seal import ensure_key_file
+from stockade.supervised import SUPERVISOR
 
 if TYPE_CHECKING:
     import socket
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from stockade.control.bundles import Built
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
+    from stockade.spec.model import Description
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -94,21 +96,25 @@ class Installation:
         """Start, stay up until a signal, drain. Returns the exit status; raises StockadeError when it can't start."""
         with st.only_instance(self._state):
             keepers: list[asyncio.Task[Any]] = []
+            self._catch_signals()
+            stopping = asyncio.create_task(self._stop.wait())
+            starting = asyncio.create_task(self._start())
             try:
-                on_ready(await self._start())
-                self._catch_signals()
-                keepers = [asyncio.create_task(part.keep_alive()) for part in (self._identity, self._gateway)]
-                keepers.append(asyncio.create_task(self._watch()))
-                await self._stop.wait()
+                await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not self._stop.is_set():
+                    on_ready(await starting)
+                    keepers = [asyncio.create_task(part.keep_alive()) for part in self._parts()]
+                    keepers.append(asyncio.create_task(self._watch()))
+                    await stopping
             finally:
-                await self._shut_down(keepers)
+                await self._shut_down([starting, stopping, *keepers])
         return 0
 
     def stop(self) -> None:
         """Ask for an orderly end; a second call ends at once."""
         if self._stop.is_set():
-            self._gateway.kill()
-            self._identity.kill()
+            for part in self._parts():
+                part.kill()
         self._stop.set()
 
     async def _start(self) -> Ready:
@@ -119,26 +125,32 @@ class Installation:
         self._ports = (port_of(self._sockets[0]), free_port(asked.identity.listen), free_port("127.0.0.1:0"))
         self._policy = self._with_ports(asked)
         self._prepare_certificates()
-        self._built = bundles.build(self._policy, self._state)
+        description = bundles.load_description(self._policy)
+        self._identity = Part(self._identity_part(description), self._remark)
+        self._built, _ = await asyncio.gather(
+            asyncio.to_thread(bundles.build, self._policy, self._state, description), self._identity.start()
+        )
         bundles.publish(self._built, self._state)
-        self._identity = Part(self._identity_part(), self._remark)
         self._gateway = Part(self._gateway_part(), self._remark)
-        await self._identity.start()
         await self._gateway.start()
         self._start_metrics()
         ready = self._ready(await asyncio.to_thread(self._admin.status), loop.time() - started)
         st.write_atomically(self._state.run / "ready.json", json.dumps(ready.as_json()).encode())
         return ready
 
-    async def _shut_down(self, keepers: list[asyncio.Task[Any]]) -> None:
+    def _parts(self) -> list[Part]:
+        """Those that there are by now, in the order in which they are drained."""
+        return [
+            part for part in (getattr(self, "_gateway", None), getattr(self, "_identity", None)) if part is not None
+        ]
+
+    async def _shut_down(self, tasks: list[asyncio.Task[Any]]) -> None:
         (self._state.run / "ready.json").unlink(missing_ok=True)
-        for name in ("_gateway", "_identity"):
-            part: Part | None = getattr(self, name, None)
-            if part is not None:
-                await part.stop()
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        for part in self._parts():
+            await part.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._metrics is not None:
             self._metrics.stop()
         for one in self._sockets:
@@ -191,10 +203,10 @@ class Installation:
             self._say("certificates are read anew")
 
     async def _restart_what_changed(self) -> None:
-        identity = self._make_identity_config()
-        if identity != self._identity_config:
+        description = self._built.description
+        if self._make_identity_config(description) != self._identity_config:
             self._say("restarting the authorization server with its new configuration")
-            await self._identity.restart(self._identity_part())
+            await self._identity.restart(self._identity_part(description))
         if self._make_gateway_config() != self._gateway_config:
             await self._replace_gateway()
 
@@ -238,8 +250,8 @@ class Installation:
             names.append(host)
         certificates.make_development_ca(self._state.tls, names)
 
-    def _identity_part(self) -> PartSpec:
-        self._identity_config = self._make_identity_config()
+    def _identity_part(self, description: Description) -> PartSpec:
+        self._identity_config = self._make_identity_config(description)
         path = self._state.run / "identity.json"
         st.write_atomically(path, json.dumps(self._identity_config, indent=1).encode())
         return PartSpec(
@@ -249,12 +261,12 @@ class Installation:
             drain_seconds=10,
         )
 
-    def _make_identity_config(self) -> dict[str, Any]:
+    def _make_identity_config(self, description: Description) -> dict[str, Any]:
         certificate, key = self._server_certificate()
         return identity_config(
             self._policy,
             self._state,
-            scopes=scopes_of(self._built.description),
+            scopes=scopes_of(description),
             certificate=certificate,
             key=key,
             public_address=self._policy.identity.listen,
@@ -266,7 +278,8 @@ class Installation:
         path = self._state.run / "gateway.json"
         st.write_atomically(path, json.dumps(self._gateway_config, indent=1).encode())
         descriptors = tuple(one.fileno() for one in self._sockets)
-        argv = [sys.executable, "-m", "stockade.enforcement.gateway_process", str(path), *map(str, descriptors)]
+        module = "stockade.enforcement.gateway_process"
+        argv = [sys.executable, "-m", module, str(path), *map(str, descriptors)]
         return PartSpec(
             "gateway", argv, _environment(), descriptors, drain_seconds=float(self._policy.listen.drain_seconds)
         )
@@ -300,7 +313,7 @@ class Installation:
             self._metrics = MetricsServer(address, self._admin, lambda: (self._gateway, self._identity))
 
     def _remark(self, part: str, line: str) -> None:
-        self._say(f"{part}: {line}")
+        self._say(f"{part}: {_plain(line)}")
 
     def _ready(self, status: dict[str, Any], seconds: float) -> Ready:
         scheme = "http" if self._policy.listen.tls.mode == "off" else "https"
@@ -323,10 +336,23 @@ def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _plain(line: str) -> str:
+    """A part's log line for a person: `{"level": "warning", "event": "a_b", "x": 1}` is `warning: a b (x=1)`."""
+    try:
+        entry = json.loads(line)
+        level, event = entry.pop("level"), entry.pop("event")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return line
+    fields = ", ".join(f"{key}={value}" for key, value in entry.items() if key not in ("time", "part"))
+    said = str(event).replace("_", " ") + (f" ({fields})" if fields else "")
+    return said if level == "info" else f"{level}: {said}"
+
+
 def _environment() -> dict[str, str]:
     # Children import the same Stockade, however this one was found.
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
+    environment[SUPERVISOR] = str(os.getpid())
     with contextlib.suppress(KeyError):
         del environment["LISTEN_FDS"]
     return environment

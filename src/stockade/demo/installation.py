@@ -50,8 +50,11 @@ class Shown:
 
 async def demo(
     *, once: bool, out: TextIO | None, say: Callable[[str], None], on_shown: Callable[[Shown], None]
-) -> bool:
-    """Run the demo; with `once` it ends after the table. Returns whether all went as it has to."""
+) -> bool | None:
+    """Run the demo; with `once` it ends after the table.
+
+    Returns whether all went as it has to, or None when a signal ended it before the table was there.
+    """
     folder = Path(tempfile.mkdtemp(prefix="stockade-demo-"))
     port = free_port(ANY_PORT)
     try:
@@ -74,7 +77,7 @@ async def _run(
     out: TextIO | None,
     say: Callable[[str], None],
     on_shown: Callable[[Shown], None],
-) -> bool:
+) -> bool | None:
     policy = _policy(folder, port)
     state = open_state(policy.state)
     running = Installation(lambda: policy, state, say)
@@ -85,9 +88,16 @@ async def _run(
     if serving.done():
         getting.cancel()
         await serving
-        raise SupervisionError("the installation ended before it was ready")
+        return None
     try:
-        shown = await asyncio.to_thread(_attack, policy, await getting, f"http://127.0.0.1:{port}", out)
+        direct_url = f"http://127.0.0.1:{port}"
+        attacking = asyncio.create_task(asyncio.to_thread(_attack, policy, await getting, direct_url, out))
+        await asyncio.wait({serving, attacking}, return_when=asyncio.FIRST_COMPLETED)
+        if not attacking.done():
+            attacking.add_done_callback(_forget)
+            await serving
+            return None
+        shown = await attacking
         on_shown(shown)
         if not once:
             await serving
@@ -95,6 +105,12 @@ async def _run(
     finally:
         running.stop()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+def _forget(attacking: asyncio.Task[Shown]) -> None:
+    # What it found while the gate was going down is of no interest, an error least of all.
+    if not attacking.cancelled():
+        attacking.exception()
 
 
 def _attack(policy: Policy, ready: Ready, direct_url: str, out: TextIO | None) -> Shown:
@@ -139,21 +155,29 @@ def _is_free(address: str) -> bool:
 
 
 async def _start_weak_api(port: int) -> asyncio.subprocess.Process:
-    argv = [sys.executable, "-m", "stockade.demo.weak_api", "--port", str(port)]
+    argv = [sys.executable, "-m", "stockade.enforcement.child", "stockade.demo.weak_api", "--port", str(port)]
     process = await asyncio.create_subprocess_exec(
         *argv, env=dict(os.environ), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
     )
+    try:
+        await _accepts(process, port)
+    except BaseException:  # a Ctrl-C as well: the API must not outlive the demo
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    return process
+
+
+async def _accepts(process: asyncio.subprocess.Process, port: int) -> None:
     for _ in range(int(START_SECONDS / 0.05)):
         if process.returncode is not None:
             break
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
-            return process
+            return
         await asyncio.sleep(0.05)
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
     raise SupervisionError(
         "the sample API did not start", hint="run `python -m stockade.demo.weak_api --port 9000` to see why"
     )

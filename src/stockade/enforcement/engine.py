@@ -218,7 +218,7 @@ def check_schemas(dialect: str, schemas: Mapping[str, Any]) -> list[SchemaProble
 
 
 def open_bundle(file: bytes, public_key: bytes) -> tuple[int, bytes, bytes]:
-    """Check a bundle file's digest and signature: its serial, its payload's SHA-256, the payload. Raises BundleError."""
+    """Check a bundle file's digest and signature: serial, SHA-256 of the payload, payload. Raises BundleError."""
     try:
         return _native.open_bundle(file, public_key)
     except ValueError as error:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
+from stockade.supervised import end_with_supervisor
+
 FIRST_DESCRIPTOR = 3
 
 
 def main(config_path: str, descriptors: list[int]) -> int:
     """Serve until drained; the gateway's exit status (docs/contracts.md §4)."""
+    end_with_supervisor()
     if descriptors:
         _move_to_front(descriptors)
         os.environ["LISTEN_FDS"] = str(len(descriptors))

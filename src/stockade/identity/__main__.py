@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from stockade.errors import StockadeError
+from stockade.supervised import end_with_supervisor
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m stockade.identity CONFIG.json", file=sys.stderr)  # noqa: T201
         return 2
+    end_with_supervisor()
     start_logging("info")
     path = Path(arguments[0])
     try:

@@ -25,6 +25,7 @@ from stockade.identity.keys.keyring import rotate
 from stockade.identity.storage import clients as table
 from stockade.identity.storage.clients import ApiKeyRecord, AuthMethod, ClientRecord
 from stockade.identity.storage.revocations import record_client_revocation
+from stockade.identity.storage.signing_keys import read_signing_keys
 from stockade.identity.storage.tokens import StoredCredential, api_key_digest, find_credential, revoke_credential
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class ListedClient:
     created_at: int
     disabled_at: int | None
     api_keys: tuple[ApiKeyRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A published signing key. `state` is `next`, `current` or `previous`, `since` the NumericDate it became that."""
+
+    kid: str
+    algorithm: str
+    state: str
+    since: int
 
 
 def create_client(
@@ -197,6 +208,16 @@ def introspect(storage: Storage, credential: str) -> StoredCredential | None:
         return None
     with storage.read() as connection:
         return find_credential(connection, kind, digest(credential), time.time())
+
+
+def list_keys(storage: Storage) -> list[ListedKey]:
+    """The signing keys, oldest first; the private halves stay sealed. Empty before the server first ran."""
+    with storage.read() as connection:
+        rows = read_signing_keys(connection)
+    return [
+        ListedKey(row.kid, row.algorithm, row.state.value, row.retired_at or row.activated_at or row.created_at)
+        for row in rows
+    ]
 
 
 def rotate_keys(storage: Storage, seal: Seal, overlap_seconds: int = 86_400) -> None:

@@ -102,7 +102,7 @@ def _locked(folder: Path) -> Iterator[None]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise StateError(f"cannot keep certificates in `{folder}`: {error.strerror}") from error
+        raise StateError(f"cannot keep certificates in `{folder}`: {(error.strerror or 'unknown').lower()}") from error
 
 
 def _authority(path: Path, key_path: Path, name: str, permitted: tuple[str, ...] | None) -> _Authority:

@@ -177,7 +177,9 @@ def read_config(path: Path) -> Config:
     try:
         config = Config.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise InputError(f"cannot read the configuration: {error.strerror}", location=Location(str(path))) from error
+        raise InputError(
+            f"cannot read the configuration: {(error.strerror or 'unknown').lower()}", location=Location(str(path))
+        ) from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         pointer = "".join(f"/{part}" for part in first["loc"])

@@ -169,7 +169,8 @@ def _bind(address: str) -> socket.socket:
         return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
     except OSError as error:
         raise StateError(
-            f"cannot listen on `{address}`: {error.strerror}", hint="another program may have the port"
+            f"cannot listen on `{address}`: {(error.strerror or 'unknown').lower()}",
+            hint="another program may have the port",
         ) from error
 
 

@@ -72,12 +72,16 @@ def read(path: Path, keep: Filter) -> Iterator[Event]:
 
 
 def follow(path: Path, keep: Filter, *, poll_seconds: float = 0.2) -> Iterator[Event]:
-    """New events as they are written, for ever; goes on through rotation and a log that does not exist yet."""
+    """New events from the moment of the call, for ever; goes on through rotation and a log that does not exist yet."""
     handle: IO[bytes] | None = None
-    rest = b""
     if path.exists():
         handle = path.open("rb")
         handle.seek(0, 2)
+    return _follow(path, handle, keep, poll_seconds)
+
+
+def _follow(path: Path, handle: IO[bytes] | None, keep: Filter, poll_seconds: float) -> Iterator[Event]:
+    rest = b""
     try:
         while True:
             chunk = handle.read() if handle is not None else b""

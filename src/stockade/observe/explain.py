@@ -37,7 +37,6 @@ REASONS: dict[str, tuple[str, str]] = {
         "raise `listen.connections.max_header_bytes` if it is honest",
     ),
     "method_not_allowed": ("CONNECT and TRACE are never passed on", "nothing: no API needs them"),
-    "length_required": ("a body came without a length", "correct the client"),
     "timeout": ("the client was too slow", "an attack, or a very bad line"),
     "upgrade_refused": ("the client asked for another protocol", "declare it: `x-stockade: {upgrade: [websocket]}`"),
     "path_ambiguous": (
@@ -54,7 +53,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "client_rate": ("this client sent too much", "raise `limits.per_client` if it is honest"),
     "operation_rate": ("this client called this operation too often", "raise `x-stockade.limit` there if it is honest"),
     "overloaded": ("the gate or the upstream had no room left", "see the metrics: connections, in flight, waiting"),
-    "address_banned": ("this address misbehaved again and again", "it is let in again after a while"),
     "credentials_missing": ("nothing proved who calls", "the client needs a token: `stockade client create`"),
     "token_invalid": (
         "the credential is unknown, expired, revoked, or not meant for this API",
@@ -104,7 +102,6 @@ REASONS: dict[str, tuple[str, str]] = {
         "a bug in the engine; the request was refused, nothing else was harmed",
         "please report it with this event",
     ),
-    "draining": ("the gate was shutting down", "the client may try again"),
 }
 
 OUTCOMES = {
@@ -133,6 +130,8 @@ def explain(event: Event) -> str:
 
 
 def _opening(event: Event) -> str:
+    if event.get("kind", "decision") != "decision":
+        return f"At {event.get('time', 'an unknown time')}, {str(event['kind']).replace('_', ' ')} event."
     what = (
         " ".join(str(event[key]) for key in ("method", "path") if event.get(key)) or f"a {event.get('kind', 'event')}"
     )

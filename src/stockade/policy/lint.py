@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stockade.errors import DescriptionError
+from stockade.errors import DescriptionError, PolicyError
 from stockade.findings import Check, Finding
 from stockade.policy.extensions import TO_COME, operation_extension
 from stockade.policy.fields import is_loopback, split_address
@@ -17,11 +17,13 @@ from stockade.spec.model import Node
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stockade.errors import Location
+    from stockade.errors import InputError, Location
     from stockade.policy.model import Policy
     from stockade.spec.model import Description, Operation, SecurityScheme
 
 CHECKS: tuple[Check, ...] = (
+    Check("policy-invalid", "The policy cannot be used", "high", "correct it here"),
+    Check("description-invalid", "The description cannot be used", "high", "correct it here"),
     Check(
         "layer-off",
         "A layer is switched off",
@@ -180,6 +182,13 @@ def lint(policy: Policy, description: Description) -> list[Finding]:
     found = list(dict.fromkeys([*_policy(policy), *_Description(policy, description).findings()]))
     order = {"high": 0, "medium": 1, "low": 2, "info": 3}
     return sorted(found, key=lambda finding: (order[finding.severity], _place(finding.location), finding.check))
+
+
+def unusable(error: InputError) -> Finding:
+    """The finding for a policy or a description that is wrong, in the error's own words."""
+    check = _BY_ID["policy-invalid" if isinstance(error, PolicyError) else "description-invalid"]
+    hint = error.hint or check.hint
+    return Finding(check.id, check.severity, check.confidence, error.message, hint, error.location)
 
 
 def _place(location: Location | None) -> tuple[str, int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stockade import findings, policy, spec
+from stockade.errors import DescriptionError, InputError, Location, PolicyError
 from stockade.findings import Finding
 from stockade.policy import CHECKS
 
@@ -132,8 +133,19 @@ def test_a_schema_that_many_operations_share_is_named_once(tmp_path: Path) -> No
     assert [finding.check for finding in found] == ["string-unconstrained"]
 
 
+@pytest.mark.parametrize(
+    ("error", "check"), [(PolicyError, "policy-invalid"), (DescriptionError, "description-invalid")]
+)
+def test_a_file_that_cannot_be_used_is_a_finding(error: type[InputError], check: str) -> None:
+    found = policy.unusable(error("it is wrong", location=Location("file", 2, 3), hint="mend it"))
+    assert (found.check, found.level, found.message, found.hint) == (check, "error", "it is wrong", "mend it")
+    assert found.location == Location("file", 2, 3)
+    assert policy.unusable(error("it is wrong")).hint
+
+
 def test_every_check_has_a_case() -> None:
-    assert {check.id for check in CHECKS} == {case[0] for case in CASES}
+    unusable = {"policy-invalid", "description-invalid"}
+    assert {check.id for check in CHECKS} == {case[0] for case in CASES} | unusable
 
 
 def test_sarif_names_rules_places_and_levels(tmp_path: Path) -> None:

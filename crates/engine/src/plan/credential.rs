@@ -65,15 +65,15 @@ fn checksum_holds(secret: &str) -> bool {
     well_formed && written.is_ok() && checksum.as_bytes() == expected
 }
 
-/// CRC-32 of ISO 3309 (reflected, polynomial 0xEDB88320), four bits at a time.
+/// CRC-32 of ISO 3309 (reflected, polynomial 0xEDB88320), a byte at a time.
 fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 16] = {
-        let mut table = [0; 16];
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
         let mut index = 0;
-        while index < 16 {
+        while index < 256 {
             let mut crc = index as u32;
             let mut bit = 0;
-            while bit < 4 {
+            while bit < 8 {
                 crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
                 bit += 1;
             }
@@ -82,8 +82,8 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
         table
     };
-    let step = |crc: u32| crc >> 4 ^ TABLE.get((crc & 15) as usize).copied().unwrap_or_default();
-    !bytes.iter().fold(!0, |crc, &byte| step(step(crc ^ u32::from(byte))))
+    let entry = |crc: u32| TABLE.get((crc & 0xff) as usize).copied().unwrap_or_default();
+    !bytes.iter().fold(!0, |crc, &byte| crc >> 8 ^ entry(crc ^ u32::from(byte)))
 }
 
 /// A value that stands once, more than once, or not at all.

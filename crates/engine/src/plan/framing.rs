@@ -86,7 +86,8 @@ impl Framing {
         if head.method.is_empty() || !head.method.bytes().all(is_token) {
             return Err(refuse(Reason::BadRequest, "the method is not a token"));
         }
-        if !head.path.starts_with('/') && !(head.path == "*" && head.method == "OPTIONS") {
+        let whole_server = head.path == "*" && head.method == "OPTIONS";
+        if !head.path.starts_with('/') && !whole_server {
             return Err(refuse(Reason::BadRequest, "the target is not in origin form"));
         }
         if head.query.is_some_and(|query| query.bytes().any(|byte| matches!(byte, 0..=0x20 | 0x7f.. | b'#'))) {

@@ -235,9 +235,15 @@ impl Builder<'_> {
     fn responses(&self, raw: Vec<PayloadResponse>) -> Result<Responses, String> {
         let mut responses = Responses::default();
         for response in raw {
-            let headers = response.headers.into_iter().map(header_parameter);
+            let (cookies, headers): (Vec<_>, Vec<_>) =
+                response.headers.into_iter().partition(|header| header.name.eq_ignore_ascii_case("set-cookie"));
             let built = Response {
-                headers: headers.map(|header| ParameterSpec::build(header, self.schemas)).collect::<Result<_, _>>()?,
+                required_cookie: cookies.into_iter().find(|header| header.required).map(|header| header.pointer),
+                headers: headers
+                    .into_iter()
+                    .map(header_parameter)
+                    .map(|header| ParameterSpec::build(header, self.schemas))
+                    .collect::<Result<_, _>>()?,
                 content: self.contents(response.content)?,
                 pointer: response.pointer,
             };
@@ -307,9 +313,12 @@ fn strip<'k>(all: &[String], own: impl Iterator<Item = &'k str>, declared: &[Str
 
 fn strip_headers(all: &[String], security: &Security, declared: &Declared) -> Vec<String> {
     let mut headers = strip(all, security.keys(KeyPlace::Header), &declared.headers).names;
-    if !headers.iter().any(|name| name == "authorization") {
-        headers.push("authorization".to_owned());
-    }
+    // Whoever reads `api_key` by way of CGI reads `api-key` as well.
+    let twins: Vec<String> = headers.iter().map(|name| name.replace('_', "-")).collect();
+    headers.extend(twins);
+    headers.push("authorization".to_owned());
+    headers.sort_unstable();
+    headers.dedup();
     headers
 }
 

@@ -145,23 +145,17 @@ impl Plan {
     }
 
     fn request_denial(&self, refusal: Refusal, pointer: &str) -> Denial {
-        let (pointer, evidence) = self.explain(&refusal, pointer);
-        Denial::new(Layer::ValidateRequest, refusal.reason, Some(pointer), evidence)
+        let pointer = self.place_of(&refusal, pointer);
+        Denial::new(Layer::ValidateRequest, refusal.reason, Some(pointer), refusal.evidence)
     }
 
-    /// Where in the description the broken rule stands, and what broke it.
-    pub(super) fn explain(&self, refusal: &Refusal, fallback: &str) -> (String, std::borrow::Cow<'static, str>) {
-        let place = refusal.pointer.as_deref().unwrap_or(fallback);
-        let Some(violation) = &refusal.violation else { return (place.to_owned(), refusal.evidence.clone()) };
-        let pointer = match self.schema_pointers.get(violation.schema_key.as_str()) {
-            Some(schema) => format!("{schema}{}", violation.schema_path),
-            None => place.to_owned(),
-        };
-        let evidence = match violation.instance.is_empty() {
-            true => violation.evidence.clone(),
-            false => format!("{}: {}", violation.instance, violation.evidence),
-        };
-        (pointer, evidence.into())
+    /// Where in the description the broken rule stands.
+    pub(super) fn place_of(&self, refusal: &Refusal, fallback: &str) -> String {
+        let schema = refusal.violation.as_ref().and_then(|violation| {
+            let schema = self.schema_pointers.get(violation.schema_key.as_str())?;
+            Some(format!("{schema}{}", violation.schema_path))
+        });
+        schema.unwrap_or_else(|| refusal.pointer.as_deref().unwrap_or(fallback).to_owned())
     }
 }
 

@@ -11,6 +11,8 @@ use crate::validate::{
 /// One declared response.
 pub(super) struct Response {
     pub headers: Vec<ParameterSpec>,
+    /// Where `Set-Cookie` is required. It stands once a cookie, so that its value is no parameter's (RFC 6265 §3).
+    pub required_cookie: Option<String>,
     pub content: Vec<ContentSpec>,
     pub pointer: String,
 }
@@ -94,6 +96,9 @@ impl Plan {
     }
 
     fn check_headers(&self, declared: &Response, response: &ResponseHead<'_>) -> Result<(), Denial> {
+        if let (Some(pointer), 0) = (&declared.required_cookie, response.headers.count("set-cookie")) {
+            return Err(deny(Reason::HeaderMissing, pointer, "set-cookie is missing"));
+        }
         if declared.headers.is_empty() {
             return Ok(());
         }
@@ -218,8 +223,8 @@ impl Plan {
     }
 
     fn response_denial(&self, refusal: Refusal, pointer: &str) -> Denial {
-        let (pointer, evidence) = self.explain(&refusal, pointer);
-        Denial::new(Layer::ValidateResponse, refusal.reason, Some(pointer), evidence)
+        let pointer = self.place_of(&refusal, pointer);
+        Denial::new(Layer::ValidateResponse, refusal.reason, Some(pointer), refusal.evidence)
     }
 }
 

@@ -168,6 +168,17 @@ impl Gate {
         Gate { address, folder, signer, child }
     }
 
+    /// As [`Gate::start`], with at most `descriptors` open files.
+    pub fn start_with_descriptors(upstream: &Upstream, descriptors: u32) -> Gate {
+        let mut gate = Gate::start(upstream, json!({}));
+        kill(&gate.child, "KILL");
+        let _ = gate.child.wait();
+        let program = env!("CARGO_BIN_EXE_stockade-gateway");
+        let line = format!("ulimit -n {descriptors} && exec {program} {}", gate.folder.path("gateway.json").display());
+        gate.child = ready(Command::new("sh").args(["-c", &line]));
+        gate
+    }
+
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -257,13 +268,12 @@ pub fn configuration(signer: &Signer, upstream: &str, listen: Value, more: Value
 
 /// Starts the gateway on `gateway.json`, and waits until it is ready.
 pub fn spawn(folder: &Folder, stdin: Stdio, environment: &[(&str, &str)]) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_stockade-gateway"))
-        .arg(folder.path("gateway.json"))
-        .envs(environment.iter().copied())
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the gateway");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade-gateway"));
+    ready(command.arg(folder.path("gateway.json")).envs(environment.iter().copied()).stdin(stdin))
+}
+
+fn ready(command: &mut Command) -> Child {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the gateway");
     let mut line = String::new();
     let stdout = child.stdout.take().expect("standard output");
     BufReader::new(stdout).read_line(&mut line).expect("a line");

@@ -76,7 +76,7 @@ def _read_private(path: Path) -> str:
             return file.read(1024)
     except OSError as error:
         raise StateError(
-            f"cannot read the key-encryption key `{path}`: {error.strerror}",
+            f"cannot read the key-encryption key `{path}`: {(error.strerror or 'unknown').lower()}",
             hint="restore it from your backup; without it the signing keys cannot be opened",
         ) from error
     except UnicodeDecodeError as error:

@@ -1,0 +1,131 @@
+"""What the commands print, held against transcripts that were read by eye (snapshots/)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from terminal import Terminal
+
+from stockade.cli.main import cli
+
+UPSTREAM = "http://127.0.0.1:9000"
+EVENT = {
+    "time": "2026-11-24T20:53:19.123Z", "id": "019ab1c2-7f00-7abc-8def-0123456789ab", "kind": "decision",
+    "outcome": "deny", "layer": "validate_request", "reason": "body_invalid", "status": 400,
+    "operation": "createOrder", "method": "POST", "path": "/orders", "evidence": "/qty: minimum is 1",
+    "pointer": "/paths/~1orders/post/requestBody", "client": {"address": "192.0.2.7"}, "bundle": "0011", "serial": 3,
+}  # fmt: skip
+READY = {
+    "time": "2026-11-24T20:50:00.000Z", "id": "019ab1c2-0000-7abc-8def-0123456789ab", "kind": "process",
+    "outcome": "allow", "detail": "ready",
+}  # fmt: skip
+
+
+def paths(command: click.Command = cli, names: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command and group."""
+    found = [names]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            found += paths(child, (*names, name))
+    return found
+
+
+@pytest.mark.parametrize("names", paths(), ids=" ".join)
+def test_help_reads_as_it_was_read(terminal: Terminal, names: tuple[str, ...]) -> None:
+    terminal(" ".join(["stockade", *names, "--help"]))
+    terminal.compare("-".join(["help", *names]))
+
+
+def test_misuse_of_the_command_line_is_told_in_one_voice(terminal: Terminal) -> None:
+    for line in ("evnts", "--nope", "client", "client create", "compile .", "client rotate me --overlap -1",
+                 "events --layer nope", "events -n 0"):  # fmt: skip
+        terminal(f"stockade {line}")
+        assert terminal.status != 0
+    terminal.compare("misuse")
+
+
+def test_an_empty_folder_says_what_to_do_in_it(terminal: Terminal, folder: Path) -> None:
+    for line in ("up", "check", "status", "reload", "events", "client list", "keys list", "token show",
+                 "explain 019ab1c2-7f00-7abc-8def-0123456789ab", "events --state nowhere",
+                 "check -c nowhere.yaml", "up --description openapi.yaml"):  # fmt: skip
+        terminal(f"stockade {line}")
+        assert terminal.status != 0
+    assert [entry.name for entry in folder.iterdir()] == ["openapi.yaml"]
+    terminal.compare("empty-folder")
+
+
+def test_from_init_to_check(terminal: Terminal, folder: Path) -> None:
+    terminal(f"stockade init --description nowhere.yaml --upstream {UPSTREAM}")
+    terminal("stockade init --description openapi.yaml --upstream 127.0.0.1:9000")
+    terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
+    terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
+    terminal("stockade check")
+    terminal("stockade check --strict --json")
+    (folder / "other").mkdir()
+    terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM} -o other/stockade.yaml")
+    terminal("stockade check -c other/stockade.yaml")
+    terminal.compare("init-check")
+
+
+def test_check_shows_every_mistake_with_its_place(terminal: Terminal, folder: Path) -> None:
+    (folder / "stockade.yaml").write_text(
+        "version: 1\napi: {description: openapi.yaml, upstrem: http://x}\n"
+        "layers: {authentcate: off}\nlisten: {address: 99}\n"
+    )
+    terminal("stockade check")
+    terminal("stockade check --json")
+    terminal("stockade up")
+    (folder / "stockade.yaml").write_text("version: 1\napi: [")
+    terminal("stockade check")
+    (folder / "broken.yaml").write_text("openapi: 3.1.0\npaths: [")
+    (folder / "stockade.yaml").write_text("version: 1\napi: {description: broken.yaml, upstream: 'http://127.0.0.1:1'}")
+    terminal("stockade check")
+    terminal("stockade compile")
+    terminal.compare("check-mistakes")
+
+
+def test_compile_tells_what_holds(terminal: Terminal) -> None:
+    terminal("stockade compile openapi.yaml")
+    terminal("stockade compile openapi.yaml -o bundle.stkb")
+    terminal("stockade compile nowhere.yaml")
+    terminal("stockade compile openapi.yaml -o nowhere/bundle.stkb")
+    terminal.compare("compile")
+
+
+def test_the_life_of_a_client(terminal: Terminal) -> None:
+    terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
+    for line in ("client create billing --scope orders:read --api-key", "client create billing", "client list",
+                 "client create ci --scope 'orders:read orders:write' --json", "client create x --jwks nowhere.json",
+                 "client create x --scope 'a\"b'", "client rotate billing", "client api-key billing --scope other",
+                 "client api-key billing --expires-in 60 --json", "client disable billing", "client list",
+                 "client enable billing", "client disable nobody", "keys list", "keys rotate"):  # fmt: skip
+        terminal(f"stockade {line}")
+    terminal("stockade token show", stdin="")
+    terminal("stockade token show", stdin="stk_at_x\n")
+    terminal("stockade token revoke", stdin="stk_at_x\n")
+    terminal("stockade token request --client-id c_1", stdin="x\n")
+    terminal("stockade status")
+    terminal("stockade reload")
+    terminal.compare("clients")
+
+
+def test_events_are_told_in_lines_and_in_words(terminal: Terminal, folder: Path) -> None:
+    terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
+    log = folder / ".stockade" / "events" / "events.jsonl"
+    log.parent.mkdir(parents=True)
+    for line in ("events", "events --layer lookup"):
+        terminal(f"stockade {line}")
+    log.write_text("".join(json.dumps(event) + "\n" for event in (READY, EVENT)) + '{"torn": ')
+    for line in ("events", "events --json", "events --last 1", "events --outcome allow", "events --reason body_invalid",
+                 "events --operation createOrder --layer validate_request", "events --client-id c_1",
+                 "events --since yesterday", "events --reason body_invald", "events --reason nonsense",
+                 "events --since 2026-11-24T20:52:00Z", f"explain {EVENT['id']}", f"explain urn:uuid:{EVENT['id']}",
+                 f"explain {EVENT['id']} --json", f"explain {READY['id']}", "explain nope"):  # fmt: skip
+        terminal(f"stockade {line}")
+    terminal.compare("events")
