@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from vectors import VectorFile, holds, load
+from vectors import NOW, VectorFile, holds, load
 from vectors_stand import Reply, Stand
 
 if TYPE_CHECKING:
