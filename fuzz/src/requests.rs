@@ -175,9 +175,11 @@ fn check_route(area: &Area, route: &Route<'_>, head: &RequestHead<'_>) {
             Lookup::Answer(_) => panic!("the canonical path is answered: {canonical:?}"),
         }
     }
-    // hyper has parsed the query before: it is what a URI may hold.
-    let query = head.query.filter(|query| format!("/?{query}").parse::<http::Uri>().is_ok());
-    let target = upstream_target(canonical, query, route.strip_query()).expect("what was admitted is a target");
+    // hyper has parsed the target before; what it cannot hold does not come here.
+    let query = head.query;
+    let received = format!("{}{}{}", head.path, query.map_or("", |_| "?"), query.unwrap_or_default());
+    let Ok(received) = received.parse::<http::Uri>() else { return };
+    let target = upstream_target(&received, canonical, route.strip_query()).expect("what was admitted is a target");
     assert_eq!(target.path(), canonical);
     for pair in target.query().unwrap_or_default().split('&') {
         let name = form_decode(pair.split('=').next().unwrap_or_default());

@@ -4,22 +4,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, response};
+use http::{HeaderMap, HeaderValue, response};
 use stockade_engine::{CredentialKind, Identity};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::accept::Places;
 use crate::config::Connections;
+use crate::connection::Peer;
 use crate::deadlines::{Pace, Upgrade};
 use crate::guard::Guard;
+use crate::head;
 use crate::identity::answer::{Introspected, Page, Revoked, read};
 use crate::upstream::Asked;
 use crate::wire::Wire;
 
 pub use crate::frames::FrameCounter;
 pub use crate::head::{
-    Fields, Forwarding, asks_upgrade, client_address, host, join_cookies, strip_cookies, to_client, to_upstream,
-    upstream_target,
+    Fields, asks_upgrade, client_address, host, join_cookies, strip_cookies, to_client, upstream_target,
 };
 pub use crate::trace::ensure as ensure_trace;
 
@@ -43,6 +44,20 @@ pub fn introspection(
             Some((verified.identity, verified.internal_token, usable))
         }
     })
+}
+
+/// Makes a client's fields, from a peer with TLS, fit for the upstream.
+pub fn to_upstream(
+    headers: &mut HeaderMap,
+    address: IpAddr,
+    trusted: bool,
+    host: &HeaderValue,
+    credentials: &[&str],
+) -> Option<()> {
+    let address_value = HeaderValue::from_str(&address.to_string()).ok()?;
+    let peer = Peer { address, address_value, trusted, tls: true, client_certificate: false, http2: false };
+    head::to_upstream(headers, &head::Forwarding { peer: &peer, host }, credentials);
+    Some(())
 }
 
 /// What a page of the revocation feed makes the gateway forget.
