@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
@@ -181,10 +182,18 @@ def _text_has_no_type(found: Disagreement) -> bool:
             places.setdefault(name, []).append(value)
         pointers = _properties(found)
     return all(
-        any(_fits(found, pointers[name], reading) for reading in (values, values[0]))
+        any(_fits(found, pointers[name], reading) for reading in _readings(values))
         for name, values in places.items()
         if name in pointers
     ) and bool(places)
+
+
+def _readings(values: list[str]) -> list[Any]:
+    """What the text of a parameter may stand for: a list, a string, a number or boolean."""
+    readings: list[Any] = [values, values[0]]
+    with suppress(ValueError):
+        readings.append(json.loads(values[0]))
+    return readings
 
 
 EXCEPTIONS = (
