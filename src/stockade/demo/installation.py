@@ -23,6 +23,7 @@ from stockade.demo.run import DemoResult, run_demo
 from stockade.errors import StockadeError, SupervisionError
 from stockade.identity.storage import open_storage
 from stockade.observe import events as log
+from stockade.supervised import SUPERVISOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,9 +156,12 @@ def _is_free(address: str) -> bool:
 
 
 async def _start_weak_api(port: int) -> asyncio.subprocess.Process:
-    argv = [sys.executable, "-m", "stockade.enforcement.child", "stockade.demo.weak_api", "--port", str(port)]
+    argv = [sys.executable, "-m", "stockade.demo.weak_api", "--port", str(port)]
     process = await asyncio.create_subprocess_exec(
-        *argv, env=dict(os.environ), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+        *argv,
+        env={**os.environ, SUPERVISOR: str(os.getpid())},
+        stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         await _accepts(process, port)
