@@ -22,7 +22,7 @@ _MEDIA_TYPE_FIELDS = frozenset(["schema", "example", "examples", "encoding"])
 _ENCODING_FIELDS = frozenset(["contentType", "headers", "style", "explode", "allowReserved"])
 _BODY_FIELDS = frozenset(["description", "content", "required"])
 _RESPONSE_FIELDS = frozenset(["description", "headers", "content", "links"])
-_HEADER_FIELDS = frozenset(
+HEADER_FIELDS = frozenset(
     [
         "description",
         "required",
@@ -165,7 +165,7 @@ class Bodies:
 
     def _header(self, node: Node) -> tuple[bool, bool, Node | None, MediaType | None, Node]:
         require_object(node, "a header")
-        self._context.unknown_fields(node, _HEADER_FIELDS, "a header")
+        self._context.unknown_fields(node, HEADER_FIELDS, "a header")
         if text_field(node, "style") not in (None, "simple"):
             raise Fault("a header whose style is not `simple`", node, hint="headers know only `simple`")
         schema, content = self.value_of(node, "a header")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from stockade.spec.bodies import HEADER_NAME
+from stockade.spec.bodies import HEADER_FIELDS, HEADER_NAME
 from stockade.spec.context import extensions, flag_field, list_field, require_object, required_text, text_field
 from stockade.spec.faults import Fault
 from stockade.spec.model import Parameter
@@ -17,23 +17,8 @@ if TYPE_CHECKING:
     from stockade.spec.context import Context
     from stockade.spec.model import Node
 
-_FIELDS = frozenset(
-    [
-        "name",
-        "in",
-        "description",
-        "required",
-        "deprecated",
-        "allowEmptyValue",
-        "style",
-        "explode",
-        "allowReserved",
-        "schema",
-        "example",
-        "examples",
-        "content",
-    ]
-)
+# OpenAPI 3.1 §4.8.21: a header is a parameter without `name` and `in`.
+_FIELDS = HEADER_FIELDS | {"name", "in"}
 _STYLES = {
     "path": ("simple", "label", "matrix"),
     "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
