@@ -86,11 +86,78 @@ class KeyEncryptionKey(_Model):
         return self
 
 
+class MutualTlsListener(_Model):
+    """Where clients prove themselves by certificate (RFC 8705 §5); certificate and key are the public listener's.
+
+    `ca`: whose certificates `tls_client_auth` believes. Self-signed certificates are those that clients registered.
+    """
+
+    address: Address
+    # What metadata says in `mtls_endpoint_aliases`; by default the issuer's host and this port.
+    url: HttpsUrl | None = None
+    ca: Path | None = None
+
+
+class Dpop(_Model):
+    """RFC 9449 at the authorization server."""
+
+    nonce: bool = True
+    max_age_seconds: int = Field(default=60, ge=5, le=300)
+
+
+class Refresh(_Model):
+    """Refresh tokens. Rotation is off in the profile `fapi2`, whatever stands here (FAPI 2.0 §5.3.2.1)."""
+
+    rotation: bool = True
+    # How long a used one still gets the answer that it got before.
+    grace_seconds: int = Field(default=10, ge=0, le=60)
+    seconds: int = Field(default=30 * 86_400, ge=60)
+    idle_seconds: int = Field(default=14 * 86_400, ge=60)
+
+
+class PushedRequests(_Model):
+    """RFC 9126."""
+
+    required: bool = False
+    seconds: int = Field(default=90, ge=5, le=599)
+
+
+class DeviceGrant(_Model):
+    """RFC 8628."""
+
+    seconds: int = Field(default=600, ge=30, le=1_800)
+    interval_seconds: int = Field(default=5, ge=1, le=60)
+
+
+class Sessions(_Model):
+    """Browsers in which a user signed in."""
+
+    idle_seconds: int = Field(default=8 * 3_600, ge=60)
+    seconds: int = Field(default=30 * 86_400, ge=60)
+
+
+class People(_Model):
+    """What the pages say, and in which language where the browser asks for none that is there."""
+
+    title: str = Field(default="Stockade", min_length=1, max_length=64)
+    locale: str = "en"
+
+
+class AdminApi(_Model):
+    """The administration API: plain HTTP on loopback, meant to stand behind a gate of its own."""
+
+    address: Address
+
+
 class Lifetimes(_Model):
     """How long things hold, in seconds."""
 
     access_token_seconds: int = Field(default=600, ge=10, le=86_400)
     internal_token_seconds: int = Field(default=120, ge=5, le=120)
+    operation_token_seconds: int = Field(default=10, ge=2, le=60)
+    # RFC 6749 §4.1.2 and FAPI 2.0: a minute at most.
+    code_seconds: int = Field(default=60, ge=5, le=60)
+    id_token_seconds: int = Field(default=600, ge=10, le=3_600)
     signing_key_seconds: int = Field(default=30 * 86_400, ge=3_600)
     # A retired key stays in the JWKS until every token it signed is dead and every reader has fetched the next set.
     signing_key_overlap_seconds: int = Field(default=86_400, ge=600)
@@ -156,6 +223,18 @@ class Config(_Model):
     key_encryption_key: KeyEncryptionKey
     lifetimes: Lifetimes = Lifetimes()
     external: ExternalIssuer | None = None
+    profile: Literal["oauth21", "fapi2"] = "oauth21"
+    # `required`: no bearer tokens at all. `optional`: bound where the client proves a key or registered to.
+    token_binding: Literal["optional", "required"] = "optional"  # noqa: S105 - a mode
+    mtls: MutualTlsListener | None = None
+    dpop: Dpop = Dpop()
+    refresh: Refresh = Refresh()
+    par: PushedRequests = PushedRequests()
+    device: DeviceGrant = DeviceGrant()
+    registration: Literal["off", "initial_access_token"] = "off"
+    sessions: Sessions = Sessions()
+    people: People = People()
+    admin_api: AdminApi | None = None
     connections: Connections = Connections()
     throttling: Throttling = Throttling()
     log: Log = Log()
@@ -191,8 +270,10 @@ def _resolve(config: Config, folder: Path) -> Config:
     """Make every relative path absolute, seen from the file's folder."""
     external = config.external
     kek = config.key_encryption_key
+    mtls = config.mtls
     return config.model_copy(
         update={
+            "mtls": mtls.model_copy(update={"ca": folder / mtls.ca}) if mtls and mtls.ca else mtls,
             "database_url": _resolve_database(config.database_url, folder),
             "public": config.public.model_copy(
                 update={name: folder / getattr(config.public, name) for name in ("certificate", "key")}

@@ -20,6 +20,11 @@ class Kind(StrEnum):
     ACCESS_TOKEN = "stk_at"  # noqa: S105 - a prefix, not a secret
     CLIENT_SECRET = "stk_cs"  # noqa: S105
     API_KEY = "stk_ak"
+    REFRESH_TOKEN = "stk_rt"  # noqa: S105
+    AUTHORIZATION_CODE = "stk_ac"
+    DEVICE_CODE = "stk_dc"
+    INITIAL_ACCESS_TOKEN = "stk_it"  # noqa: S105
+    REGISTRATION_ACCESS_TOKEN = "stk_ra"  # noqa: S105
 
 
 def generate(kind: Kind) -> str:
@@ -44,7 +49,8 @@ def digest(text: str) -> bytes:
     return sha256(text.encode()).digest()
 
 
-_SHAPE = re.compile(r"(?P<body>(?P<prefix>stk_at|stk_cs|stk_ak)_[A-Za-z0-9_-]{43})(?P<checksum>[A-Za-z0-9_-]{6})")
+_PREFIXES = "|".join(kind.value for kind in Kind)
+_SHAPE = re.compile(rf"(?P<body>(?P<prefix>{_PREFIXES})_[A-Za-z0-9_-]{{43}})(?P<checksum>[A-Za-z0-9_-]{{6}})")
 
 
 def _checksum(body: str) -> str:

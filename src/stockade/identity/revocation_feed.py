@@ -122,5 +122,5 @@ class RevocationFeed:
 
         news = await self._lanes.read(work)
         for entry in news.revocations:
-            self._metrics.count("revocations_told", kind="client" if entry.digest is None else "token")
+            self._metrics.count("revocations_told", kind=entry.kind.value)
         return news

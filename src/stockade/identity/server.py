@@ -18,6 +18,7 @@ from stockade.identity.client_auth.throttle import Throttle
 from stockade.identity.config import read_config
 from stockade.identity.errors import KeysUnavailable, Unavailable
 from stockade.identity.external import ExternalTokens, https_fetch
+from stockade.identity.keys.derive import ensure_derived_keys
 from stockade.identity.keys.keyring import care, ensure_keys, open_keyring
 from stockade.identity.keys.seal import load_seal
 from stockade.identity.observability import Metrics, log, log_defect
@@ -73,6 +74,8 @@ def _services(config: Config, storage: Storage, seal: Seal) -> Services:
         throttle=Throttle(config.throttling),
         metrics=metrics,
         external=_external(config, metrics),
+        seal=seal,
+        derived=ensure_derived_keys(storage, seal),
     )
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from stockade.identity.client_auth.throttle import Throttle
     from stockade.identity.config import Config
     from stockade.identity.external import ExternalTokens
+    from stockade.identity.keys.derive import DerivedKeys
     from stockade.identity.keys.keyring import Keyring
+    from stockade.identity.keys.seal import Seal
     from stockade.identity.observability import Metrics
     from stockade.identity.revocation_feed import RevocationFeed
     from stockade.identity.storage.lanes import Lanes
@@ -31,6 +33,8 @@ class Services:
     throttle: Throttle
     metrics: Metrics
     external: ExternalTokens | None
+    seal: Seal
+    derived: DerivedKeys
     clock: Callable[[], float] = time.time
 
     def usable_keyring(self) -> Keyring:

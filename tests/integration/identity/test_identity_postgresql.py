@@ -127,7 +127,7 @@ def test_parallel_uses_of_one_assertion_give_one_token(make_server: Callable[...
     second.write_config(issuer=first.issuer, key_encryption_key={"file": str(first.folder / "kek")})
     with open_storage(cluster.url) as storage, storage.write() as connection:
         connection.exec_driver_sql("DELETE FROM signing_keys")
-        connection.exec_driver_sql("DELETE FROM meta WHERE name = 'signing_keys_made'")
+        connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
     client = first.client("race", auth_method="private_key_jwt", jwks=jwks_of(key))
     first.start()
     second.start()
@@ -145,7 +145,7 @@ def test_servers_that_start_or_rotate_together_agree_on_the_keys(cluster: Cluste
     with open_storage(cluster.url) as storage, ThreadPoolExecutor(6) as pool:
         with storage.write() as connection:
             connection.exec_driver_sql("DELETE FROM signing_keys")
-            connection.exec_driver_sql("DELETE FROM meta WHERE name = 'signing_keys_made'")
+            connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
         made = list(pool.map(lambda _: ensure_keys(storage, seal, 0).kid, range(6)))
         assert len(set(made)) == 1
 
@@ -157,7 +157,7 @@ def test_servers_that_start_or_rotate_together_agree_on_the_keys(cluster: Cluste
         assert len({*made, *rotated}) == 2
         with storage.write() as connection:
             connection.exec_driver_sql("DELETE FROM signing_keys")
-            connection.exec_driver_sql("DELETE FROM meta WHERE name = 'signing_keys_made'")
+            connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
 
 
 def test_numbers_of_the_log_appear_in_their_order(cluster: Cluster) -> None:
@@ -188,7 +188,7 @@ def test_an_outage_gives_503_and_is_recovered_from(make_server: Callable[..., Se
     server = make_server(database_url=cluster.url)
     with open_storage(cluster.url) as storage, storage.write() as connection:
         connection.exec_driver_sql("DELETE FROM signing_keys")
-        connection.exec_driver_sql("DELETE FROM meta WHERE name = 'signing_keys_made'")
+        connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
     client = server.client("outage")
     with server.start().outside() as http, server.gateway() as gateway:
         token = token_for(http, client)

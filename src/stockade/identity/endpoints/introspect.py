@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stockade.identity.credentials import Kind, digest, kind_of
 from stockade.identity.endpoints.form import read_form
@@ -61,7 +61,7 @@ async def verify_credential(
         return await services.external.verify(text, resource)
     if kind is Kind.ACCESS_TOKEN and services.external is not None:
         return None
-    if kind is Kind.CLIENT_SECRET or (expected is not None and kind is not expected):
+    if kind not in (Kind.ACCESS_TOKEN, Kind.API_KEY) or (expected is not None and kind is not expected):
         return None
     return await _verify_stored(services, kind, digest(text), resource)
 
@@ -75,15 +75,23 @@ async def _verify_stored(
         return None
     return VerifiedCredential(
         client_id=stored.client_id,
-        sub=stored.client_id,
+        sub=stored.subject,
         scopes=stored.scopes,
         iss=services.config.issuer,
         aud=resource,
         iat=stored.issued_at,
         exp=stored.expires_at,
         jti=stored.jti,
-        token_type="api_key" if kind is Kind.API_KEY else "Bearer",
+        token_type=_token_type(stored),
+        binding=stored.binding,
+        authorization=stored.authorization,
     )
+
+
+def _token_type(stored: StoredCredential) -> Literal["Bearer", "DPoP", "api_key"]:
+    if stored.kind is Kind.API_KEY:
+        return "api_key"
+    return stored.binding.token_type if stored.binding else "Bearer"
 
 
 def _holds_for(services: Services, stored: StoredCredential, resource: str) -> bool:

@@ -9,6 +9,7 @@ from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.guard import private_json
 from stockade.identity.errors import OAuthError
 from stockade.identity.grants import GRANTS
+from stockade.identity.grants.request import TokenRequest
 from stockade.identity.observability import log
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from stockade.identity.endpoints.form import Form
     from stockade.identity.grants import Grant
     from stockade.identity.services import Services
+    from stockade.identity.storage.clients import ClientRecord
 
 
 async def token(services: Services, request: Request) -> Response:
@@ -25,8 +27,9 @@ async def token(services: Services, request: Request) -> Response:
     try:
         form = await read_form(request)
         client = await authenticate_client(services, request, form)
-        grant = select_grant(form)
-        issued = await grant(services, client, form)
+        grant = select_grant(client, form)
+        address = request.client.host if request.client else ""
+        issued = await grant(services, TokenRequest(client, form, None, address))
     except OAuthError as error:
         services.metrics.count("token_requests_refused", error=error.error)
         raise
@@ -35,9 +38,15 @@ async def token(services: Services, request: Request) -> Response:
     return private_json(issued.as_json())
 
 
-def select_grant(form: Form) -> Grant:
-    """RFC 6749 §5.2: `unsupported_grant_type` for every grant that is not in the list."""
-    grant = GRANTS.get(form.required("grant_type"))
+def select_grant(client: ClientRecord, form: Form) -> Grant:
+    """The grant that is asked for, if the client is registered for it.
+
+    RFC 6749 §5.2: `unsupported_grant_type` for what does not exist, `unauthorized_client` for what is not the client's.
+    """
+    name = form.required("grant_type")
+    grant = GRANTS.get(name)
     if grant is None:
         raise OAuthError("unsupported_grant_type", "this grant type is not supported")
+    if name not in client.metadata.grant_types:
+        raise OAuthError("unauthorized_client", "this grant type is not registered for the client")
     return grant

@@ -9,11 +9,10 @@ from stockade.identity.grants.client_credentials import client_credentials
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from stockade.identity.endpoints.form import Form
+    from stockade.identity.grants.request import TokenRequest
     from stockade.identity.services import Services
-    from stockade.identity.storage.clients import ClientRecord
-    from stockade.identity.tokens.access import IssuedToken
+    from stockade.identity.tokens.access import IssuedTokens
 
-    Grant = Callable[[Services, ClientRecord, Form], Awaitable[IssuedToken]]
+    Grant = Callable[[Services, TokenRequest], Awaitable[IssuedTokens]]
 
 GRANTS: Mapping[str, Grant] = {"client_credentials": client_credentials}

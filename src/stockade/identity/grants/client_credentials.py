@@ -6,23 +6,25 @@ import re
 from typing import TYPE_CHECKING
 
 from stockade.identity.errors import OAuthError
-from stockade.identity.tokens.access import issue_access_token
+from stockade.identity.tokens.access import Authorized, issue_access_token
 
 if TYPE_CHECKING:
     from stockade.identity.config import Config
-    from stockade.identity.endpoints.form import Form
+    from stockade.identity.grants.request import TokenRequest
     from stockade.identity.services import Services
     from stockade.identity.storage.clients import ClientRecord
-    from stockade.identity.tokens.access import IssuedToken
+    from stockade.identity.tokens.access import IssuedTokens
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 
-async def client_credentials(services: Services, client: ClientRecord, form: Form) -> IssuedToken:
-    """Issue a token for the client's own access."""
-    scopes = select_scopes(services.config, client, form.optional("scope"))
-    audience = select_audience(services.config, form.optional("resource"))
-    return await issue_access_token(services, client, scopes, audience)
+async def client_credentials(services: Services, request: TokenRequest) -> IssuedTokens:
+    """Issue a token for the client's own access. RFC 6749 §4.4: for confidential clients only."""
+    if not request.client.confidential:
+        raise OAuthError("unauthorized_client", "this grant is for clients that prove who they are")
+    scopes = select_scopes(services.config, request.client, request.form.optional("scope"))
+    audience = select_audience(services.config, request.form.optional("resource"))
+    return await issue_access_token(services, Authorized(request.client, scopes, audience, binding=request.binding))
 
 
 def select_scopes(config: Config, client: ClientRecord, requested: str | None) -> tuple[str, ...]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from sqlalchemy import bindparam, delete, insert, or_, select, update
 
+from stockade.identity.clients_metadata import ClientMetadata
+from stockade.identity.errors import StorageUnavailable
 from stockade.identity.storage.schema import api_keys, client_secrets, clients
 
 if TYPE_CHECKING:
@@ -22,7 +26,12 @@ class AuthMethod(StrEnum):
 
     CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - RFC 7591's name of the method
     PRIVATE_KEY_JWT = "private_key_jwt"
-    NONE = "none"  # holds API keys only; cannot ask for tokens
+    TLS_CLIENT_AUTH = "tls_client_auth"
+    SELF_SIGNED_TLS_CLIENT_AUTH = "self_signed_tls_client_auth"
+    NONE = "none"  # a public client, or one that holds API keys only
+
+
+NO_METADATA = ClientMetadata()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,13 @@ class ClientRecord:
     created_at: int
     disabled_at: int | None
     secret_digests: tuple[bytes, ...] = ()
+    metadata: ClientMetadata = NO_METADATA
+    registration_digest: bytes | None = None
+
+    @property
+    def confidential(self) -> bool:
+        """Whether it can prove who it is (RFC 6749 §2.1)."""
+        return self.auth_method is not AuthMethod.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,24 @@ def insert_client(connection: Connection, record: ClientRecord) -> None:
             generation=record.generation,
             created_at=record.created_at,
             disabled_at=record.disabled_at,
+            metadata=record.metadata.model_dump_json(exclude_defaults=True),
+            registration_digest=record.registration_digest,
+        )
+    )
+
+
+def update_client(connection: Connection, record: ClientRecord) -> None:
+    """Replace what is registered; the generation stays. Raises IntegrityError when the name is taken."""
+    connection.execute(
+        update(clients)
+        .where(clients.c.client_id == record.client_id)
+        .values(
+            name=record.name,
+            auth_method=record.auth_method.value,
+            jwks=None if record.jwks is None else json.dumps(record.jwks),
+            scopes=" ".join(record.scopes),
+            metadata=record.metadata.model_dump_json(exclude_defaults=True),
+            registration_digest=record.registration_digest,
         )
     )
 
@@ -161,7 +195,22 @@ def _client(row: Row[Any], secret_digests: tuple[bytes, ...] = ()) -> ClientReco
         created_at=row.created_at,
         disabled_at=row.disabled_at,
         secret_digests=secret_digests,
+        metadata=read_metadata(row.metadata),
+        registration_digest=row.registration_digest,
     )
+
+
+def read_metadata(text: str) -> ClientMetadata:
+    """Parse what the database holds. A newer program's word that this one does not know must not be ignored."""
+    try:
+        return _parsed_metadata(text)
+    except ValidationError:
+        raise StorageUnavailable("a client's metadata in the database cannot be read") from None
+
+
+@lru_cache(maxsize=4_096)
+def _parsed_metadata(text: str) -> ClientMetadata:
+    return ClientMetadata.model_validate_json(text)
 
 
 def _api_key(row: Row[Any]) -> ApiKeyRecord:

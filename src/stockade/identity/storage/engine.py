@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 
 from stockade.errors import StateError
 from stockade.identity.errors import StorageUnavailable
-from stockade.identity.storage.schema import SCHEMA_VERSION, meta, metadata, revocation_head
+from stockade.identity.storage.schema import audit_head, meta, metadata, revocation_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 BUSY_TIMEOUT_MS = 3_000
+SCHEMA_VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +188,4 @@ def _create_schema(connection: Connection) -> None:
     metadata.create_all(connection)
     connection.execute(insert(meta).values(name="schema_version", value=SCHEMA_VERSION))
     connection.execute(insert(revocation_head).values(id=1, epoch=secrets.token_hex(12), sequence=0, floor=0))
+    connection.execute(insert(audit_head).values(id=1, sequence=0, digest=bytes(32)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -24,23 +25,48 @@ class Head:
     floor: int
 
 
+class RevocationKind(StrEnum):
+    """What an entry is about."""
+
+    TOKEN = "token"  # noqa: S105 - a kind
+    CLIENT = "client"
+    USER = "user"
+    SESSION = "session"
+    GRANT = "grant"
+
+
+_MEMBERS = {
+    RevocationKind.TOKEN: "digest",
+    RevocationKind.CLIENT: "client_id",
+    RevocationKind.USER: "sub",
+    RevocationKind.SESSION: "sid",
+    RevocationKind.GRANT: "grant_id",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One entry: the credential with this digest, or everything of this client."""
+    """One entry: the credential with this digest, or everything of this client, user, session or grant."""
 
     sequence: int
+    kind: RevocationKind
     digest: bytes | None
     client_id: str | None
+    subject_id: str | None
     revoked_at: float
 
     def as_json(self) -> dict[str, Any]:
         """The form of docs/contracts.md §3."""
-        subject = (
-            {"kind": "token", "digest": self.digest.hex()}
-            if self.digest is not None
-            else {"kind": "client", "client_id": self.client_id}
-        )
-        return {"sequence": self.sequence, **subject, "revoked_at": self.revoked_at}
+        if self.digest is not None:
+            subject: str | None = self.digest.hex()
+        else:
+            subject = self.client_id if self.kind is RevocationKind.CLIENT else self.subject_id
+        return {
+            "sequence": self.sequence,
+            "kind": self.kind.value,
+            _MEMBERS[self.kind]: subject,
+            "revoked_at": self.revoked_at,
+        }
 
 
 _READ_HEAD = select(revocation_head).where(revocation_head.c.id == 1)
@@ -68,6 +94,11 @@ def record_token_revocation(connection: Connection, digest: bytes, now: float) -
 def record_client_revocation(connection: Connection, client_id: str, now: float) -> int:
     """Log that everything a client holds is dead. Returns its number."""
     return _record(connection, {"kind": "client", "client_id": client_id, "revoked_at": now})
+
+
+def record_revocation(connection: Connection, kind: RevocationKind, subject_id: str, now: float) -> int:
+    """Log that everything of a user, session or grant is dead. Returns its number."""
+    return _record(connection, {"kind": kind.value, "subject_id": subject_id, "revoked_at": now})
 
 
 def purge_revocations(connection: Connection, before: float, limit: int) -> int:
@@ -98,4 +129,4 @@ def _record(connection: Connection, entry: dict[str, Any]) -> int:
 
 
 def _revocation(row: Row[Any]) -> Revocation:
-    return Revocation(row.sequence, row.digest, row.client_id, row.revoked_at)
+    return Revocation(row.sequence, RevocationKind(row.kind), row.digest, row.client_id, row.subject_id, row.revoked_at)

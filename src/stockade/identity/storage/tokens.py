@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, update
 
+from stockade.identity.binding import Binding, read_binding
 from stockade.identity.credentials import Kind
 from stockade.identity.storage.revocations import record_token_revocation
-from stockade.identity.storage.schema import access_tokens, api_keys, clients
+from stockade.identity.storage.schema import access_tokens, api_keys, clients, grants, sessions, users
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection, Row
 
 
@@ -23,6 +27,27 @@ class Standing(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     CLIENT_DISABLED = "client_disabled"
+    USER_DISABLED = "user_disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """On whose word a token stands, beyond its client. All empty where the client acts for itself.
+
+    `auth_time` is NumericDate, `acr` and `amr` as docs/identity.md §1, `act` the chain of RFC 8693 §4.1.
+    """
+
+    user_id: str | None = None
+    user_generation: int | None = None
+    grant_id: str | None = None
+    session_id: str | None = None
+    auth_time: int | None = None
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    act: Mapping[str, Any] | None = None
+
+
+NOBODY = Authorization()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +62,13 @@ class StoredCredential:
     issued_at: int
     expires_at: int | None
     standing: Standing
+    binding: Binding | None = None
+    authorization: Authorization = NOBODY
+
+    @property
+    def subject(self) -> str:
+        """`sub`: the user, else the client itself."""
+        return self.authorization.user_id or self.client_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +83,26 @@ class NewAccessToken:
     audience: str
     issued_at: int
     expires_at: int
+    binding: Binding | None = None
+    authorization: Authorization = NOBODY
 
 
 _INSERT = insert(access_tokens)
 _FIND_TOKEN = (
-    select(access_tokens, clients.c.generation.label("client_generation"), clients.c.disabled_at)
+    select(
+        access_tokens,
+        clients.c.generation.label("client_generation"),
+        clients.c.disabled_at,
+        users.c.generation.label("live_user_generation"),
+        users.c.disabled_at.label("user_disabled_at"),
+        grants.c.revoked_at.label("grant_revoked_at"),
+        sessions.c.revoked_at.label("session_revoked_at"),
+        sessions.c.expires_at.label("session_expires_at"),
+    )
     .join(clients, clients.c.client_id == access_tokens.c.client_id)
+    .outerjoin(users, users.c.user_id == access_tokens.c.user_id)
+    .outerjoin(grants, grants.c.grant_id == access_tokens.c.grant_id)
+    .outerjoin(sessions, sessions.c.session_id == access_tokens.c.session_id)
     .where(access_tokens.c.digest == bindparam("digest"))
 )
 _FIND_API_KEY = (
@@ -68,6 +114,7 @@ _FIND_API_KEY = (
 
 def insert_access_token(connection: Connection, token: NewAccessToken) -> None:
     """Store a token. It may be given out once the transaction has committed, not before."""
+    who = token.authorization
     connection.execute(
         _INSERT,
         {
@@ -79,6 +126,15 @@ def insert_access_token(connection: Connection, token: NewAccessToken) -> None:
             "audience": token.audience,
             "issued_at": token.issued_at,
             "expires_at": token.expires_at,
+            "binding": token.binding.stored if token.binding else None,
+            "user_id": who.user_id,
+            "user_generation": who.user_generation,
+            "grant_id": who.grant_id,
+            "session_id": who.session_id,
+            "auth_time": who.auth_time,
+            "acr": who.acr,
+            "amr": " ".join(who.amr) or None,
+            "act": None if who.act is None else json.dumps(who.act),
         },
     )
 
@@ -116,7 +172,6 @@ def api_key_digest(connection: Connection, key_id: str) -> bytes | None:
 
 
 def _access_token(row: Row[Any], now: float) -> StoredCredential:
-    revoked = row.revoked_at is not None or row.generation != row.client_generation
     return StoredCredential(
         kind=Kind.ACCESS_TOKEN,
         client_id=row.client_id,
@@ -125,8 +180,38 @@ def _access_token(row: Row[Any], now: float) -> StoredCredential:
         audience=row.audience,
         issued_at=row.issued_at,
         expires_at=row.expires_at,
-        standing=_standing(revoked=revoked, expires_at=row.expires_at, disabled_at=row.disabled_at, now=now),
+        standing=_token_standing(row, now),
+        binding=read_binding(row.binding),
+        authorization=Authorization(
+            user_id=row.user_id,
+            user_generation=row.user_generation,
+            grant_id=row.grant_id,
+            session_id=row.session_id,
+            auth_time=row.auth_time,
+            acr=row.acr,
+            amr=tuple((row.amr or "").split()),
+            act=None if row.act is None else json.loads(row.act),
+        ),
     )
+
+
+def _token_standing(row: Row[Any], now: float) -> Standing:
+    """docs/identity.md §6. What is named and cannot be found (a purged session, say) counts as gone."""
+    user_gone = row.user_id is not None and row.user_generation != row.live_user_generation
+    grant_gone = row.grant_revoked_at is not None
+    session_gone = row.session_id is not None and (
+        row.session_revoked_at is not None or row.session_expires_at is None or row.session_expires_at <= now
+    )
+    dead = row.revoked_at is not None or row.generation != row.client_generation
+    standing = _standing(
+        revoked=dead or user_gone or grant_gone or session_gone,
+        expires_at=row.expires_at,
+        disabled_at=row.disabled_at,
+        now=now,
+    )
+    if standing is Standing.ACTIVE and row.user_disabled_at is not None:
+        return Standing.USER_DISABLED
+    return standing
 
 
 def _api_key(row: Row[Any], now: float) -> StoredCredential:
