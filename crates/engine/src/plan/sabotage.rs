@@ -2,13 +2,13 @@
 
 use super::Plan;
 use super::routing::{Router, Template};
-use super::security::Security;
+use super::security::{Security, Traits};
 use crate::bundle::PayloadRequirement;
 
 impl Plan {
     /// Forgets an operation's security, as a compiler bug would.
     pub(crate) fn forget_security(&mut self, index: usize) {
-        self.operations[index].security = Security::new(&[], false);
+        self.operations[index].security = Security::new(&[], Traits::default());
     }
 
     /// Forgets the scopes only.
@@ -19,7 +19,13 @@ impl Plan {
                 |_: &PayloadRequirement| PayloadRequirement::Token { scheme: String::new(), scopes: Vec::new() };
             alternative.iter().map(requirement).collect()
         });
-        operation.security = Security::new(&bare.collect::<Vec<_>>(), false);
+        operation.security = Security::new(&bare.collect::<Vec<_>>(), Traits::default());
+    }
+
+    /// Forgets what proofs are held against: any `htu` of the sample's will do, tokens count for whoever shows them.
+    pub(crate) fn forget_assurance(&mut self, index: usize) {
+        let operation = &mut self.operations[index];
+        operation.security = Security::new(&operation.declared_security, Traits { dpop: true, ..Traits::default() });
     }
 
     /// Answers for every audience that the self-check tries.
