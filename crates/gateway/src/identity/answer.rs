@@ -129,8 +129,8 @@ pub(crate) fn read(
         None => Confirmation::default(),
         Some(bound) => bound.read().ok_or("the token is bound to nothing that can be checked")?,
     };
-    if matches!(active.token_type, TokenType::Dpop) != confirmation.jkt.is_some() {
-        return Err("the token's type and what it is bound to do not agree");
+    if matches!(active.token_type, TokenType::Dpop) && confirmation.jkt.is_none() {
+        return Err("a token that is bound to a key, and no key");
     }
     let mut internal_token = HeaderValue::try_from(format!("Bearer {}", active.internal_token))
         .map_err(|_| "the internal token cannot stand in a header")?;
