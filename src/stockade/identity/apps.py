@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints import canary
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
@@ -46,6 +47,8 @@ def internal_app(services: Services) -> Starlette:
         [
             ("POST", "/internal/introspect", introspect),
             ("GET", "/internal/revocations", revocations),
+            ("POST", "/internal/canary", canary.issue),
+            ("POST", "/internal/canary/revoke", canary.revoke),
             ("GET", "/internal/health", health),
             ("GET", "/internal/metrics", metrics),
         ],
