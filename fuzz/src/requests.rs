@@ -238,7 +238,10 @@ fn resolve(area: &Area, credential: &Credential<'_>) -> Option<Identity> {
         issuer: text("issuer"),
         audience: texts("audience"),
         expires_at: identity["expires_at"].as_u64(),
-        confirmation: Confirmation::default(),
+        confirmation: Confirmation {
+            jkt: identity["jkt"].as_str().and_then(|jkt| URL_SAFE_NO_PAD.decode(jkt).ok()?.try_into().ok()),
+            certificate: identity["certificate"].is_string().then_some([1; 32]),
+        },
         acr: identity["acr"].as_str().map(str::to_owned),
         auth_time: identity["auth_time"].as_u64(),
     })

@@ -57,6 +57,7 @@ macro_rules! areas {
 pub static AREAS: LazyLock<Vec<Area>> = LazyLock::new(|| {
     areas!(
         "bodies",
+        "bound",
         "cors",
         "draft4",
         "framing",

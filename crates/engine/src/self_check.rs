@@ -40,7 +40,7 @@ pub struct SelfCheckFailure {
 
 /// Attacks every operation of the plan. No clock, no randomness.
 pub fn self_check(plan: &Plan) -> Result<SelfCheckReport, SelfCheckFailure> {
-    let proofs = Proofs::new(&[0; 32], 1 << 10);
+    let proofs = Proofs::new(&[0; 32], 1 << 20);
     let mut check = Check { plan, proofs, report: SelfCheckReport::default() };
     for shape in plan.shapes() {
         check.operation(&shape)?;
@@ -532,7 +532,8 @@ mod tests {
     fn plan(operations: Vec<Value>) -> Plan {
         let payload = json!({
             "format": 1, "description": {"title": "", "version": "", "source": "", "sha256": ""}, "dialect": "draft2020-12",
-            "hosts": [], "authentication": {"issuer": "https://a.example", "audience": "https://b.example", "scopes_supported": []},
+            "hosts": [], "authentication": {"issuer": "https://a.example", "audience": "https://b.example", "scopes_supported": [],
+                "dpop": {"origins": ["https://b.example"], "nonce": true, "max_age_seconds": 60}, "acr_order": ["pwd", "mfa"]},
             "cors": null, "limits": {"per_address": null, "per_client": null, "max_tracked_keys": 10},
             "sizes": {"max_target_bytes": 1000, "max_body_bytes": 10, "max_response_bytes": 10, "max_json_depth": 8,
                       "max_json_nodes": 10, "max_json_string_bytes": 10, "max_number_chars": 10, "max_parameters": 10,
@@ -545,12 +546,19 @@ mod tests {
         json!([[{"kind": "token", "scheme": "t", "scopes": scopes}]])
     }
 
+    fn assured(mut operation: Value) -> Value {
+        operation["acr"] = json!(["mfa"]);
+        operation["max_age_seconds"] = 60.into();
+        operation
+    }
+
     fn shop() -> Plan {
         let key = |place: &str, name: &str| json!({"kind": "api_key", "scheme": "k", "in": place, "name": name, "scopes": []});
         plan(vec![
             operation("public", "/items/{id}", json!([])),
             operation("read", "/orders/{id}", token(&["read"])),
             operation("bare", "/me", token(&[])),
+            assured(operation("strong", "/payments", token(&["read"]))),
             operation(
                 "keys",
                 "/keys",
@@ -567,7 +575,7 @@ mod tests {
     #[test]
     fn a_sound_plan_passes() {
         let report = self_check(&shop()).unwrap();
-        assert_eq!(report.operations, 5);
+        assert_eq!(report.operations, 6);
         assert!(report.cases > 200, "{}", report.cases);
         assert!(report.unprotected.is_empty());
     }
@@ -588,6 +596,21 @@ mod tests {
         plan.forget_scopes(1);
         let failure = self_check(&plan).unwrap_err();
         assert_eq!((failure.operation.as_str(), failure.case.as_str()), ("read", "a credential without scopes"));
+    }
+
+    #[test]
+    fn forgotten_assurance_is_noticed() {
+        let mut plan = shop();
+        plan.forget_assurance(3);
+        let failure = self_check(&plan).unwrap_err();
+        assert_eq!((failure.operation.as_str(), failure.case.as_str()), ("strong", "a user whose sign-in is not known"));
+    }
+
+    #[test]
+    fn proofs_that_may_name_another_host_are_noticed() {
+        let mut plan = shop();
+        plan.confuse_origin();
+        assert_eq!(self_check(&plan).unwrap_err().case, "a key's token with a proof for another host");
     }
 
     #[test]

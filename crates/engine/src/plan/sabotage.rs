@@ -3,7 +3,8 @@
 use super::Plan;
 use super::routing::{Router, Template};
 use super::security::{Security, Traits};
-use crate::bundle::PayloadRequirement;
+use crate::bundle::{Dpop, PayloadRequirement};
+use crate::dpop::ProofRules;
 
 impl Plan {
     /// Forgets an operation's security, as a compiler bug would.
@@ -22,10 +23,16 @@ impl Plan {
         operation.security = Security::new(&bare.collect::<Vec<_>>(), Traits::default());
     }
 
-    /// Forgets what proofs are held against: any `htu` of the sample's will do, tokens count for whoever shows them.
+    /// Forgets how users must have signed in.
     pub(crate) fn forget_assurance(&mut self, index: usize) {
         let operation = &mut self.operations[index];
         operation.security = Security::new(&operation.declared_security, Traits { dpop: true, ..Traits::default() });
+    }
+
+    /// Takes proofs for the other host that the self-check tries.
+    pub(crate) fn confuse_origin(&mut self) {
+        let origins = vec!["https://other.invalid".to_owned()];
+        self.dpop = Some(ProofRules::new(&Dpop { origins, nonce: true, max_age_seconds: 60 }).unwrap());
     }
 
     /// Answers for every audience that the self-check tries.
