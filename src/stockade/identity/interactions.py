@@ -110,6 +110,8 @@ class AuthorizationRequest:
     ui_locales: tuple[str, ...] = ()
     dpop_jkt: str | None = None
     pushed: str | None = None
+    # Who it must be: of `id_token_hint`, or `sub` of the `claims` parameter.
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class DeviceRequest:
     max_age: int | None = None
     login_hint: str | None = None
     ui_locales: tuple[str, ...] = ()
+    subject: str | None = None
 
 
 AnyRequest = AuthorizationRequest | DeviceRequest
@@ -139,8 +142,8 @@ class Interaction:
     client: ClientRecord
     step: Step
     started_at: int
-    # The session that the browser had when it came: signing in again makes another, or a later `auth_time`.
-    session_before: str | None
+    # The sign-in that the browser had when it came.
+    sign_in_before: str | None
     decision: Decision | None = None
     decided_by: str | None = None
     # Who the user said to go on as (`prompt=select_account`).
@@ -212,6 +215,7 @@ def next_step(
     return _UNASKED[step]
 
 
+_ANOTHER_USER = OAuthError("login_required", "another user signed in than the one asked for")
 _UNASKED = {
     Step.SIGN_IN: OAuthError("login_required", "the user must sign in"),
     Step.SECOND_FACTOR: OAuthError("interaction_required", "the user must prove more"),
@@ -228,6 +232,9 @@ def _missing(
         return OAuthError("access_denied", "the user refused")
     if session is None or not _recent_enough(interaction, session, now) or not _chosen(interaction, session):
         return Step.SIGN_IN
+    if interaction.request.subject not in (None, session.user.user_id):
+        # OIDC Core §3.1.2.1: not the user of `id_token_hint`, even after signing in again.
+        return _ANOTHER_USER if _fresh(interaction, session) else Step.SIGN_IN
     if not satisfies(session.acr, interaction.needed_acr):
         return Step.SECOND_FACTOR
     if not _agreed(interaction, session, consented):
@@ -236,10 +243,13 @@ def _missing(
 
 
 def _fresh(interaction: Interaction, session: SignedIn) -> bool:
-    """Signed in since the interaction began. Within the same second, only another session can tell."""
-    if session.auth_time == interaction.started_at:
-        return session.session_id != interaction.session_before
-    return session.auth_time > interaction.started_at
+    """Signed in since the interaction began."""
+    return session.auth_time >= interaction.started_at and _sign_in(session) != interaction.sign_in_before
+
+
+def _sign_in(session: SignedIn | None) -> str | None:
+    """Names a sign-in: the session's id stays when its user signs in again."""
+    return None if session is None else f"{session.session_id} {session.auth_time}"
 
 
 def _recent_enough(interaction: Interaction, session: SignedIn, now: float) -> bool:
@@ -288,7 +298,7 @@ async def start(
         client=client,
         step=step,
         started_at=now,
-        session_before=session.session_id if session else None,
+        sign_in_before=_sign_in(session),
         secret=secrets.token_urlsafe(32),
     )
     row = table.InteractionRow(
@@ -420,7 +430,7 @@ def _read_request(text: str) -> AnyRequest:
 def _state_text(interaction: Interaction) -> str:
     state = {
         "step": interaction.step,
-        "session_before": interaction.session_before,
+        "sign_in_before": interaction.sign_in_before,
         "decision": interaction.decision,
         "decided_by": interaction.decided_by,
         "chosen": interaction.chosen,
@@ -435,7 +445,7 @@ def _interaction(row: table.InteractionRow, client: ClientRecord, secret: str) -
         client=client,
         step=Step(state["step"]),
         started_at=row.created_at,
-        session_before=state["session_before"],
+        sign_in_before=state["sign_in_before"],
         decision=None if state["decision"] is None else Decision(state["decision"]),
         decided_by=state["decided_by"],
         chosen=state["chosen"],
