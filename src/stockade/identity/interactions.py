@@ -12,11 +12,12 @@ import secrets
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stockade.identity.audit import AuditEvent, record
 from stockade.identity.errors import OAuthError
+from stockade.identity.people.assurance import satisfies, weakest
 from stockade.identity.storage import interactions as table
 from stockade.identity.storage.clients import find_client
 from stockade.identity.storage.consents import find_consent, remember_consent
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from stockade.identity.browser import Browser
+    from stockade.identity.people.sessions import Session
     from stockade.identity.services import Services
     from stockade.identity.storage.clients import ClientRecord
 
 SECONDS = 600
-# Weakest first (docs/identity.md §1).
-ASSURANCE = ("pwd", "mfa", "phr")
 
 
 class Step(StrEnum):
@@ -49,42 +49,6 @@ class Decision(StrEnum):
     ALLOWED = "allowed"
     REFUSED = "refused"
     UNMET = "unmet"
-
-
-class SignedInUser(Protocol):
-    """The part of people.users.UserRecord that matters here."""
-
-    @property
-    def user_id(self) -> str:
-        """`u_…`."""
-
-    @property
-    def generation(self) -> int:
-        """As it was when the session was read."""
-
-
-class SignedIn(Protocol):
-    """The part of people.sessions.Session that matters here."""
-
-    @property
-    def session_id(self) -> str:
-        """`s_…`."""
-
-    @property
-    def user(self) -> SignedInUser:
-        """Who signed in."""
-
-    @property
-    def auth_time(self) -> int:
-        """NumericDate of the sign-in."""
-
-    @property
-    def acr(self) -> str:
-        """One of ASSURANCE."""
-
-    @property
-    def amr(self) -> tuple[str, ...]:
-        """RFC 8176."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +143,6 @@ def csp_source(uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
 
 
-def weakest(acr_values: Collection[str]) -> str | None:
-    """The weakest of the known ones, None without any."""
-    return next((acr for acr in ASSURANCE if acr in acr_values), None)
-
-
-def satisfies(have: str, wanted: str | None) -> bool:
-    """Whether an assurance is as strong as the one wanted, or stronger. What is unknown satisfies nothing."""
-    if wanted is None:
-        return True
-    return have in ASSURANCE and wanted in ASSURANCE and ASSURANCE.index(have) >= ASSURANCE.index(wanted)
-
-
 def page_url(services: Services, step: Step, secret: str) -> str:
     """Where a page asks for a step."""
     return f"{services.config.issuer}{step.value}?i={secret}"
@@ -202,7 +154,7 @@ def continue_url(services: Services, secret: str) -> str:
 
 
 def next_step(
-    interaction: Interaction, session: SignedIn | None, consented: Collection[str], now: float
+    interaction: Interaction, session: Session | None, consented: Collection[str], now: float
 ) -> Step | OAuthError | None:
     """What is left to ask, None where nothing is. Pure: everything it depends on is an argument.
 
@@ -224,7 +176,7 @@ _UNASKED = {
 
 
 def _missing(
-    interaction: Interaction, session: SignedIn | None, consented: Collection[str], now: float
+    interaction: Interaction, session: Session | None, consented: Collection[str], now: float
 ) -> Step | OAuthError | None:
     if interaction.decision is Decision.UNMET:
         return OAuthError("unmet_authentication_requirements", "the user cannot sign in as strongly as is needed")
@@ -242,17 +194,17 @@ def _missing(
     return None
 
 
-def _fresh(interaction: Interaction, session: SignedIn) -> bool:
+def _fresh(interaction: Interaction, session: Session) -> bool:
     """Signed in since the interaction began."""
     return session.auth_time >= interaction.started_at and _sign_in(session) != interaction.sign_in_before
 
 
-def _sign_in(session: SignedIn | None) -> str | None:
+def _sign_in(session: Session | None) -> str | None:
     """Names a sign-in: the session's id stays when its user signs in again."""
     return None if session is None else f"{session.session_id} {session.auth_time}"
 
 
-def _recent_enough(interaction: Interaction, session: SignedIn, now: float) -> bool:
+def _recent_enough(interaction: Interaction, session: Session, now: float) -> bool:
     if _fresh(interaction, session):
         return True
     if "login" in interaction.request.prompt:
@@ -260,12 +212,12 @@ def _recent_enough(interaction: Interaction, session: SignedIn, now: float) -> b
     return interaction.request.max_age is None or now - session.auth_time <= interaction.request.max_age
 
 
-def _chosen(interaction: Interaction, session: SignedIn) -> bool:
+def _chosen(interaction: Interaction, session: Session) -> bool:
     named = (interaction.chosen, interaction.decided_by)
     return not interaction.select_account or session.user.user_id in named or _fresh(interaction, session)
 
 
-def _agreed(interaction: Interaction, session: SignedIn, consented: Collection[str]) -> bool:
+def _agreed(interaction: Interaction, session: Session, consented: Collection[str]) -> bool:
     if interaction.decision is Decision.ALLOWED and interaction.decided_by == session.user.user_id:
         return True
     if "consent" in interaction.request.prompt:
@@ -288,7 +240,7 @@ async def start(
     request: AnyRequest,
     client: ClientRecord,
     browser: Browser,
-    session: SignedIn | None,
+    session: Session | None,
     step: Step = Step.SIGN_IN,
 ) -> Interaction:
     """Store a new interaction for SECONDS, bound to the browser."""
@@ -333,7 +285,7 @@ async def load(services: Services, secret: str, browser: Browser | None) -> Inte
     return await services.lanes.read(work)
 
 
-async def consented(services: Services, client: ClientRecord, session: SignedIn | None) -> tuple[str, ...]:
+async def consented(services: Services, client: ClientRecord, session: Session | None) -> tuple[str, ...]:
     """What this user has allowed this client before."""
     if session is None:
         return ()
@@ -348,7 +300,7 @@ async def move(services: Services, interaction: Interaction, step: Step) -> Inte
     return await _store(services, replace(interaction, step=step))
 
 
-async def choose(services: Services, interaction: Interaction, session: SignedIn) -> Interaction:
+async def choose(services: Services, interaction: Interaction, session: Session) -> Interaction:
     """The user goes on as who is signed in (`prompt=select_account`)."""
     return await _store(services, replace(interaction, chosen=session.user.user_id))
 
@@ -356,7 +308,7 @@ async def choose(services: Services, interaction: Interaction, session: SignedIn
 async def finish(
     services: Services,
     interaction: Interaction,
-    session: SignedIn,
+    session: Session,
     decision: Decision,
     address: str | None = None,
     also: Callable[[Connection, float], None] | None = None,
@@ -387,7 +339,7 @@ async def finish(
     return await services.lanes.write(work)
 
 
-def _audited(interaction: Interaction, session: SignedIn, decision: Decision, address: str | None) -> AuditEvent:
+def _audited(interaction: Interaction, session: Session, decision: Decision, address: str | None) -> AuditEvent:
     return AuditEvent(
         "consent.given" if decision is Decision.ALLOWED else "consent.refused",
         user_id=session.user.user_id,

@@ -84,9 +84,7 @@ def find_refresh_token(connection: Connection, digest: bytes, now: float) -> Fou
 def replace_refresh_token(connection: Connection, digest: bytes, sealed_successor: bytes, now: float) -> None:
     """Mark a token used; the successor is sealed so that only who holds the token can open it."""
     connection.execute(
-        update(refresh_tokens)
-        .where(refresh_tokens.c.digest == digest)
-        .values(used_at=now, successor=sealed_successor)
+        update(refresh_tokens).where(refresh_tokens.c.digest == digest).values(used_at=now, successor=sealed_successor)
     )
 
 
