@@ -111,7 +111,7 @@ class Arrival:
         return self.parameters.get("error")
 
 
-class Stopped(AssertionError):
+class StoppedError(AssertionError):
     """The browser stays on a page that asks nothing more, or the server answered without one."""
 
     def __init__(self, answer: httpx.Response) -> None:
@@ -140,8 +140,15 @@ class Person:
         self.http.close()
 
     def visit(self, url: str, back_at: str) -> Arrival:
-        """Open `url` and go on until the browser is sent to an address below `back_at`. Raises Stopped."""
+        """Open `url` and go on until the browser is sent to an address below `back_at`. Raises StoppedError."""
         return self._go_on(self.http.get(url), back_at)
+
+    def try_to_visit(self, url: str, back_at: str) -> Arrival | httpx.Response:
+        """The same; the page that the browser stays on, where it does."""
+        try:
+            return self.visit(url, back_at)
+        except StoppedError as stopped:
+            return stopped.answer
 
     def post(self, url: str, form: dict[str, str], back_at: str) -> Arrival:
         """The same, starting with a form of the client's own page."""
@@ -159,7 +166,7 @@ class Person:
         self.user_code = user_code
         try:
             self.visit(url, "https://nowhere.invalid/")
-        except Stopped as stopped:
+        except StoppedError as stopped:
             return stopped.answer
         raise AssertionError("the device's page sent the browser away")
 
@@ -173,7 +180,7 @@ class Person:
                 continue
             form = self._choose(answer)
             if form is None:
-                raise Stopped(answer)
+                raise StoppedError(answer)
             action = urljoin(str(answer.url), form.action or str(answer.url))
             fields = self._fill(form)
             if _is_below(action, back_at):
