@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
@@ -39,6 +40,7 @@ def public_app(services: Services) -> Starlette:
         endpoints += [
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
+            ("POST", f"{base}/oauth2/device_authorization", device_authorization),
         ]
     return _application(services, endpoints)
 
