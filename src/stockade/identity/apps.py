@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from stockade.identity.services import Services
 
 
+# RFC 8705 §5
+MUTUAL_TLS_ENDPOINTS = ("token", "par", "revoke", "introspect", "device_authorization", "userinfo")
+
+
 def public_app(services: Services) -> Starlette:
     """What clients and upstreams reach. With an external issuer nothing is issued here."""
     base = services.config.base_path
@@ -35,8 +40,18 @@ def public_app(services: Services) -> Starlette:
         endpoints += [
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
+            ("POST", f"{base}/oauth2/device_authorization", device_authorization),
         ]
     return _application(services, endpoints)
+
+
+def mutual_tls_app(services: Services) -> Starlette:
+    """What clients reach with their certificates: of the public endpoints those in `mtls_endpoint_aliases`."""
+    application = public_app(services)
+    paths = {f"{services.config.base_path}/oauth2/{name}" for name in MUTUAL_TLS_ENDPOINTS}
+    routes = application.router.routes
+    routes[:] = [route for route in routes if isinstance(route, Route) and route.path in paths]
+    return application
 
 
 def internal_app(services: Services) -> Starlette:

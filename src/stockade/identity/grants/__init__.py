@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stockade.identity.grants.client_credentials import client_credentials
+from stockade.identity.grants.device_code import device_code
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -15,4 +16,7 @@ if TYPE_CHECKING:
 
     Grant = Callable[[Services, TokenRequest], Awaitable[IssuedTokens]]
 
-GRANTS: Mapping[str, Grant] = {"client_credentials": client_credentials}
+GRANTS: Mapping[str, Grant] = {
+    "client_credentials": client_credentials,
+    "urn:ietf:params:oauth:grant-type:device_code": device_code,
+}
