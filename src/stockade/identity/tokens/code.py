@@ -33,9 +33,7 @@ class MadeCode:
         insert_code(connection, self.row)
 
 
-def make_grant(
-    services: Services, client_id: str, session: Session, scopes: tuple[str, ...], now: int
-) -> GrantRow:
+def make_grant(services: Services, client_id: str, session: Session, scopes: tuple[str, ...], now: int) -> GrantRow:
     """What the user allows. Without `offline_access` it ends with the session (docs/identity.md §6)."""
     return GrantRow(
         grant_id=f"g_{secrets.token_hex(16)}",
