@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from stockade.identity.services import Services
 
 
+# RFC 8705 §5
+MUTUAL_TLS_ENDPOINTS = ("token", "par", "revoke", "introspect", "device_authorization", "userinfo")
+
+
 def public_app(services: Services) -> Starlette:
     """What clients and upstreams reach. With an external issuer nothing is issued here."""
     base = services.config.base_path
@@ -41,6 +45,15 @@ def public_app(services: Services) -> Starlette:
             ("POST", f"{base}/oauth2/revoke", revoke),
         ]
     return _application(services, endpoints)
+
+
+def mutual_tls_app(services: Services) -> Starlette:
+    """What clients reach with their certificates: of the public endpoints those in `mtls_endpoint_aliases`."""
+    application = public_app(services)
+    paths = {f"{services.config.base_path}/oauth2/{name}" for name in MUTUAL_TLS_ENDPOINTS}
+    routes = application.router.routes
+    routes[:] = [route for route in routes if isinstance(route, Route) and route.path in paths]
+    return application
 
 
 def internal_app(services: Services) -> Starlette:

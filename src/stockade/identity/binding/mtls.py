@@ -7,6 +7,7 @@ connections carry the peer's certificate (DER) in the ASGI state, others carry n
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,15 +24,23 @@ LISTENER_STATE = "mutual_tls"
 CERTIFICATE_STATE = "peer_certificate"
 
 
-def peer_certificate(request: Request) -> bytes | None:
-    """DER of the certificate that the peer proved to hold in the handshake; None on the public listener."""
-    certificate: bytes | None = request.scope.get("state", {}).get(CERTIFICATE_STATE)
+@dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """What the handshake proved. `by_ca`: its chain ended in the configured `ca`, not in a registered certificate."""
+
+    der: bytes = field(repr=False)
+    by_ca: bool
+
+
+def peer_certificate(request: Request) -> PeerCertificate | None:
+    """The certificate whose key the peer proved to hold; None without one, and on the public listener."""
+    certificate: PeerCertificate | None = request.scope.get("state", {}).get(CERTIFICATE_STATE)
     return certificate
 
 
-def certificate_binding(certificate: bytes) -> Binding:
+def certificate_binding(certificate: PeerCertificate) -> Binding:
     """RFC 8705 §3.1: SHA-256 over the DER."""
-    return Binding("x5t#S256", urlsafe_b64encode(sha256(certificate).digest()).rstrip(b"=").decode())
+    return Binding("x5t#S256", urlsafe_b64encode(sha256(certificate.der).digest()).rstrip(b"=").decode())
 
 
 def origin(config: Config, request: Request) -> str:
