@@ -1,24 +1,18 @@
-"""The browser cookie: a random name for one browser, to which interactions and CSRF tokens are bound.
+"""Which browser asks: a random name in a cookie, to which interactions and CSRF tokens are bound.
 
-It says nothing about who sits there, and signing in does not change it. `__Host-` keeps sibling domains from planting
-one (RFC 6265bis §4.1.3.2).
+It says nothing about who sits there, and signing in does not change it.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING
+
+from stockade.identity.people.cookies import BROWSER, Cookie, new_secret, read_secret, secret_digest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-
-COOKIE = "__Host-stockade_browser"
-MAX_AGE_SECONDS = 30 * 86_400
-_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +25,20 @@ class Browser:
     @property
     def digest(self) -> bytes:
         """What the database has of it."""
-        return sha256(self.secret.encode()).digest()
+        return secret_digest(self.secret)
 
     def remember(self, response: Response) -> None:
         """Set the cookie, unless the browser has it."""
         if self.new:
-            response.set_cookie(
-                COOKIE, self.secret, max_age=MAX_AGE_SECONDS, path="/", secure=True, httponly=True, samesite="lax"
-            )
+            response.headers.append("set-cookie", Cookie(BROWSER, self.secret).header)
 
 
 def read_browser(request: Request) -> Browser | None:
     """The browser that asks; None where it sent no cookie of ours."""
-    value = request.cookies.get(COOKIE, "")
-    return Browser(value, new=False) if _SECRET.fullmatch(value) else None
+    secret = read_secret(request, BROWSER)
+    return None if secret is None else Browser(secret, new=False)
 
 
 def ensure_browser(request: Request) -> Browser:
     """The browser that asks, under a new name where it has none."""
-    return read_browser(request) or Browser(secrets.token_urlsafe(32), new=True)
+    return read_browser(request) or Browser(new_secret(), new=True)

@@ -12,11 +12,12 @@ import secrets
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stockade.identity.audit import AuditEvent, record
 from stockade.identity.errors import OAuthError
+from stockade.identity.people.assurance import satisfies, weakest
 from stockade.identity.storage import interactions as table
 from stockade.identity.storage.clients import find_client
 from stockade.identity.storage.consents import find_consent, remember_consent
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from stockade.identity.browser import Browser
+    from stockade.identity.people.sessions import Session
     from stockade.identity.services import Services
     from stockade.identity.storage.clients import ClientRecord
 
 SECONDS = 600
-# Weakest first (docs/identity.md §1).
-ASSURANCE = ("pwd", "mfa", "phr")
 
 
 class Step(StrEnum):
@@ -49,42 +49,6 @@ class Decision(StrEnum):
     ALLOWED = "allowed"
     REFUSED = "refused"
     UNMET = "unmet"
-
-
-class SignedInUser(Protocol):
-    """The part of people.users.UserRecord that matters here."""
-
-    @property
-    def user_id(self) -> str:
-        """`u_…`."""
-
-    @property
-    def generation(self) -> int:
-        """As it was when the session was read."""
-
-
-class SignedIn(Protocol):
-    """The part of people.sessions.Session that matters here."""
-
-    @property
-    def session_id(self) -> str:
-        """`s_…`."""
-
-    @property
-    def user(self) -> SignedInUser:
-        """Who signed in."""
-
-    @property
-    def auth_time(self) -> int:
-        """NumericDate of the sign-in."""
-
-    @property
-    def acr(self) -> str:
-        """One of ASSURANCE."""
-
-    @property
-    def amr(self) -> tuple[str, ...]:
-        """RFC 8176."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +74,8 @@ class AuthorizationRequest:
     ui_locales: tuple[str, ...] = ()
     dpop_jkt: str | None = None
     pushed: str | None = None
+    # Who it must be: of `id_token_hint`, or `sub` of the `claims` parameter.
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +92,7 @@ class DeviceRequest:
     max_age: int | None = None
     login_hint: str | None = None
     ui_locales: tuple[str, ...] = ()
+    subject: str | None = None
 
 
 AnyRequest = AuthorizationRequest | DeviceRequest
@@ -139,8 +106,8 @@ class Interaction:
     client: ClientRecord
     step: Step
     started_at: int
-    # The session that the browser had when it came: signing in again makes another, or a later `auth_time`.
-    session_before: str | None
+    # The sign-in that the browser had when it came.
+    sign_in_before: str | None
     decision: Decision | None = None
     decided_by: str | None = None
     # Who the user said to go on as (`prompt=select_account`).
@@ -176,18 +143,6 @@ def csp_source(uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
 
 
-def weakest(acr_values: Collection[str]) -> str | None:
-    """The weakest of the known ones, None without any."""
-    return next((acr for acr in ASSURANCE if acr in acr_values), None)
-
-
-def satisfies(have: str, wanted: str | None) -> bool:
-    """Whether an assurance is as strong as the one wanted, or stronger. What is unknown satisfies nothing."""
-    if wanted is None:
-        return True
-    return have in ASSURANCE and wanted in ASSURANCE and ASSURANCE.index(have) >= ASSURANCE.index(wanted)
-
-
 def page_url(services: Services, step: Step, secret: str) -> str:
     """Where a page asks for a step."""
     return f"{services.config.issuer}{step.value}?i={secret}"
@@ -199,7 +154,7 @@ def continue_url(services: Services, secret: str) -> str:
 
 
 def next_step(
-    interaction: Interaction, session: SignedIn | None, consented: Collection[str], now: float
+    interaction: Interaction, session: Session | None, consented: Collection[str], now: float
 ) -> Step | OAuthError | None:
     """What is left to ask, None where nothing is. Pure: everything it depends on is an argument.
 
@@ -212,6 +167,7 @@ def next_step(
     return _UNASKED[step]
 
 
+_ANOTHER_USER = OAuthError("login_required", "another user signed in than the one asked for")
 _UNASKED = {
     Step.SIGN_IN: OAuthError("login_required", "the user must sign in"),
     Step.SECOND_FACTOR: OAuthError("interaction_required", "the user must prove more"),
@@ -220,7 +176,7 @@ _UNASKED = {
 
 
 def _missing(
-    interaction: Interaction, session: SignedIn | None, consented: Collection[str], now: float
+    interaction: Interaction, session: Session | None, consented: Collection[str], now: float
 ) -> Step | OAuthError | None:
     if interaction.decision is Decision.UNMET:
         return OAuthError("unmet_authentication_requirements", "the user cannot sign in as strongly as is needed")
@@ -228,6 +184,9 @@ def _missing(
         return OAuthError("access_denied", "the user refused")
     if session is None or not _recent_enough(interaction, session, now) or not _chosen(interaction, session):
         return Step.SIGN_IN
+    if interaction.request.subject not in (None, session.user.user_id):
+        # OIDC Core §3.1.2.1: not the user of `id_token_hint`, even after signing in again.
+        return _ANOTHER_USER if _fresh(interaction, session) else Step.SIGN_IN
     if not satisfies(session.acr, interaction.needed_acr):
         return Step.SECOND_FACTOR
     if not _agreed(interaction, session, consented):
@@ -235,14 +194,17 @@ def _missing(
     return None
 
 
-def _fresh(interaction: Interaction, session: SignedIn) -> bool:
-    """Signed in since the interaction began. Within the same second, only another session can tell."""
-    if session.auth_time == interaction.started_at:
-        return session.session_id != interaction.session_before
-    return session.auth_time > interaction.started_at
+def _fresh(interaction: Interaction, session: Session) -> bool:
+    """Signed in since the interaction began."""
+    return session.auth_time >= interaction.started_at and _sign_in(session) != interaction.sign_in_before
 
 
-def _recent_enough(interaction: Interaction, session: SignedIn, now: float) -> bool:
+def _sign_in(session: Session | None) -> str | None:
+    """Names a sign-in: the session's id stays when its user signs in again."""
+    return None if session is None else f"{session.session_id} {session.auth_time}"
+
+
+def _recent_enough(interaction: Interaction, session: Session, now: float) -> bool:
     if _fresh(interaction, session):
         return True
     if "login" in interaction.request.prompt:
@@ -250,12 +212,12 @@ def _recent_enough(interaction: Interaction, session: SignedIn, now: float) -> b
     return interaction.request.max_age is None or now - session.auth_time <= interaction.request.max_age
 
 
-def _chosen(interaction: Interaction, session: SignedIn) -> bool:
+def _chosen(interaction: Interaction, session: Session) -> bool:
     named = (interaction.chosen, interaction.decided_by)
     return not interaction.select_account or session.user.user_id in named or _fresh(interaction, session)
 
 
-def _agreed(interaction: Interaction, session: SignedIn, consented: Collection[str]) -> bool:
+def _agreed(interaction: Interaction, session: Session, consented: Collection[str]) -> bool:
     if interaction.decision is Decision.ALLOWED and interaction.decided_by == session.user.user_id:
         return True
     if "consent" in interaction.request.prompt:
@@ -278,7 +240,7 @@ async def start(
     request: AnyRequest,
     client: ClientRecord,
     browser: Browser,
-    session: SignedIn | None,
+    session: Session | None,
     step: Step = Step.SIGN_IN,
 ) -> Interaction:
     """Store a new interaction for SECONDS, bound to the browser."""
@@ -288,7 +250,7 @@ async def start(
         client=client,
         step=step,
         started_at=now,
-        session_before=session.session_id if session else None,
+        sign_in_before=_sign_in(session),
         secret=secrets.token_urlsafe(32),
     )
     row = table.InteractionRow(
@@ -323,7 +285,7 @@ async def load(services: Services, secret: str, browser: Browser | None) -> Inte
     return await services.lanes.read(work)
 
 
-async def consented(services: Services, client: ClientRecord, session: SignedIn | None) -> tuple[str, ...]:
+async def consented(services: Services, client: ClientRecord, session: Session | None) -> tuple[str, ...]:
     """What this user has allowed this client before."""
     if session is None:
         return ()
@@ -338,7 +300,7 @@ async def move(services: Services, interaction: Interaction, step: Step) -> Inte
     return await _store(services, replace(interaction, step=step))
 
 
-async def choose(services: Services, interaction: Interaction, session: SignedIn) -> Interaction:
+async def choose(services: Services, interaction: Interaction, session: Session) -> Interaction:
     """The user goes on as who is signed in (`prompt=select_account`)."""
     return await _store(services, replace(interaction, chosen=session.user.user_id))
 
@@ -346,7 +308,7 @@ async def choose(services: Services, interaction: Interaction, session: SignedIn
 async def finish(
     services: Services,
     interaction: Interaction,
-    session: SignedIn,
+    session: Session,
     decision: Decision,
     address: str | None = None,
     also: Callable[[Connection, float], None] | None = None,
@@ -377,7 +339,7 @@ async def finish(
     return await services.lanes.write(work)
 
 
-def _audited(interaction: Interaction, session: SignedIn, decision: Decision, address: str | None) -> AuditEvent:
+def _audited(interaction: Interaction, session: Session, decision: Decision, address: str | None) -> AuditEvent:
     return AuditEvent(
         "consent.given" if decision is Decision.ALLOWED else "consent.refused",
         user_id=session.user.user_id,
@@ -420,7 +382,7 @@ def _read_request(text: str) -> AnyRequest:
 def _state_text(interaction: Interaction) -> str:
     state = {
         "step": interaction.step,
-        "session_before": interaction.session_before,
+        "sign_in_before": interaction.sign_in_before,
         "decision": interaction.decision,
         "decided_by": interaction.decided_by,
         "chosen": interaction.chosen,
@@ -435,7 +397,7 @@ def _interaction(row: table.InteractionRow, client: ClientRecord, secret: str) -
         client=client,
         step=Step(state["step"]),
         started_at=row.created_at,
-        session_before=state["session_before"],
+        sign_in_before=state["sign_in_before"],
         decision=None if state["decision"] is None else Decision(state["decision"]),
         decided_by=state["decided_by"],
         chosen=state["chosen"],
