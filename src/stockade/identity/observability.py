@@ -81,6 +81,7 @@ _FAMILIES = {
     "token_requests_refused": ("counter", "Requests to the token endpoint that were refused, by OAuth error."),
     "client_authentication_failures": ("counter", "Failed client authentications, by method."),
     "client_authentication_throttled": ("counter", "Requests refused before authentication, too many failures."),
+    "forms_refused": ("counter", "Forms that did not come from our page in that browser, by what showed it."),
     "introspections": ("counter", "Introspection answers, by result."),
     "revocations": ("counter", "Access tokens that their clients revoked here."),
     "revocations_told": ("counter", "Entries of the revocation log that were told to gateways, by kind."),

@@ -23,6 +23,7 @@ from stockade.identity.pages.csrf import FIELD, comes_from_here, csrf_token, sam
 from stockade.identity.pages.errors import PageError, form_refused, interaction_gone
 from stockade.identity.pages.languages import choose
 from stockade.identity.pages.visit import Visit
+from stockade.identity.people.assurance import MFA, satisfies
 from stockade.identity.people.cookies import SESSION, read_secret
 from stockade.identity.people.sessions import current
 
@@ -45,7 +46,7 @@ class Access(Enum):
     ANYONE = auto()
     # Others are sent to sign in, and come back to `Page.back`.
     SIGNED_IN = auto()
-    # Those who signed in within FRESH_SECONDS: what is shown or changed here outlives the session.
+    # Those who signed in within FRESH_SECONDS with all that their account has: what changes here outlives the session.
     FRESH = auto()
 
 
@@ -160,9 +161,13 @@ async def _load_interaction(visit: Visit) -> None:
 
 
 def _may_come(visit: Visit, access: Access) -> bool:
-    if visit.session is None:
+    session = visit.session
+    if session is None:
         return False
-    return access is Access.SIGNED_IN or visit.fresh(FRESH_SECONDS)
+    if access is Access.SIGNED_IN:
+        return True
+    strong = not session.user.has_second_factor or satisfies(session.acr, MFA)
+    return strong and visit.services.clock() - session.auth_time <= FRESH_SECONDS
 
 
 def _refusal(visit: Visit, error: PageError) -> Response:

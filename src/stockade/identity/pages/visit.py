@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from stockade.identity.endpoints.form import Form
+from stockade.identity.mfa.changes import FactorProblem
 from stockade.identity.pages.assets import asset_path
 from stockade.identity.pages.csrf import csrf_token
 from stockade.identity.pages.rendering import page, see_other
@@ -56,9 +57,10 @@ class Visit:
         """A parameter of the form, or of the page's address."""
         return self.form.optional(name) or self.request.query_params.get(name) or None
 
-    def fresh(self, seconds: int) -> bool:
-        """Whether the person has shown a first factor within so many seconds."""
-        return self.session is not None and self.services.clock() - self.session.auth_time <= seconds
+    @property
+    def to(self) -> str:
+        """The name of the page of ours that a sign-in is for (outcome.RETURNS)."""
+        return self.given("to") or ""
 
     def url(self, path: str, **query: str | None) -> str:
         """One of our own paths, below the issuer's, with the interaction carried along."""
@@ -83,6 +85,7 @@ class Visit:
             "csrf": csrf_token(self.services.derived, self.browser.secret, self.session_secret),
             "interaction": self.interaction,
             "session": self.session,
+            "to": self.to,
             "errors": errors or {},
         }
         return page(template, {**standing, **context}, status)
@@ -94,6 +97,15 @@ class Visit:
         done = self.request.query_params.get("done", "")
         shown = done if self.locale.known(f"done.{done}") else ""
         return self.page(template, status=status, errors=errors, here=here, done=shown, **context)
+
+    def factor_problem(self, problem: FactorProblem, here: str, action: str = "") -> Response | None:
+        """What every change of factors may run into: sign in again, or say that one means it. None: something else."""
+        if problem is FactorProblem.REAUTHENTICATE:
+            return self.see_other("/sign-in", to=here)
+        if problem is not FactorProblem.CONFIRM_LAST:
+            return None
+        kept = {name: value for name, value in self.form.values.items() if name not in ("csrf", "i")}
+        return self.account("account_confirm.html", here, action=action, fields={**kept, "confirmed": "yes"})
 
     def see_other(self, path: str, **query: str | None) -> Response:
         """After a form that stays with us."""

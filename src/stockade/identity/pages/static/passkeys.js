@@ -46,13 +46,12 @@
   async function answer(form, how) {
     if (waiting) waiting.abort();
     waiting = new AbortController();
-    const { challenge, publicKey } = await options(form);
+    const { publicKey } = await options(form);
     const request = { ...how, signal: waiting.signal, publicKey: decoded(publicKey) };
     const credential =
       form.dataset.passkey === "create"
         ? await navigator.credentials.create(request)
         : await navigator.credentials.get(request);
-    form.elements.challenge.value = challenge;
     form.elements.credential.value = JSON.stringify(encoded(credential));
     form.submit();
   }
