@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
+    from stockade.policy.model import MutualTls
     from stockade.spec.model import Description
+
+
+# OpenID Connect Core §5.4, §11: not the API's, and known to every embedded server.
+OPENID_SCOPES = ("openid", "profile", "email", "offline_access")
+# Sections that read the same in both files.
+SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions", "people"}
 
 
 def scopes_of(description: Description) -> tuple[str, ...]:
@@ -60,8 +67,8 @@ def identity_config(
         "issuer": policy.issuer if embedded else f"https://{public_address}",
         "audiences": [policy.audience],
         "internal_audience": policy.audience,
-        "scopes": list(scopes),
         "people": {"scopes": dict(scope_texts or {})},
+        "scopes": list(dict.fromkeys([*scopes, *OPENID_SCOPES])) if embedded else list(scopes),
         "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
         "internal": {
             "address": internal_address,
@@ -70,8 +77,14 @@ def identity_config(
             "ca": str(state.internal / "ca.pem"),
         },
         "key_encryption_key": {"file": str(state.identity / "kek")},
-        "lifetimes": {"access_token_seconds": policy.identity.access_token_lifetime_seconds},
+        "lifetimes": {
+            "access_token_seconds": policy.identity.access_token_lifetime_seconds,
+            "code_seconds": policy.identity.code_seconds,
+        },
+        **policy.identity.model_dump(mode="json", include=SAME_NAMES),
     }
+    if embedded and policy.identity.mtls is not None:
+        config["mtls"] = _mtls(policy.identity.mtls)
     if not embedded:
         config["external"] = {
             "issuer": policy.identity.issuer,
@@ -82,3 +95,8 @@ def identity_config(
             "leeway_seconds": external.leeway_seconds,
         }
     return config
+
+
+def _mtls(mtls: MutualTls) -> dict[str, Any]:
+    ca = str(mtls.client_ca.absolute()) if mtls.client_ca else None
+    return {"address": mtls.listen, "url": mtls.url, "ca": ca}

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
 from stockade.identity.endpoints.metadata import jwks, metadata
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     from stockade.identity.endpoints.guard import Handler
     from stockade.identity.services import Services
+
+
+# RFC 8705 §5
+MUTUAL_TLS_ENDPOINTS = ("token", "par", "revoke", "introspect", "device_authorization", "userinfo")
 
 
 def public_app(services: Services) -> Starlette:
@@ -33,10 +39,25 @@ def public_app(services: Services) -> Starlette:
     ]
     if services.config.external is None:
         endpoints += [
+            ("GET", f"{base}/oauth2/authorize", authorize),
+            ("POST", f"{base}/oauth2/authorize", authorize_by_form),
+            ("GET", f"{base}/oauth2/authorize/continue", proceed),
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
         ]
-    return _application(services, endpoints)
+    application = _application(services, endpoints)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
+    return application
+
+
+def mutual_tls_app(services: Services) -> Starlette:
+    """What clients reach with their certificates: of the public endpoints those in `mtls_endpoint_aliases`."""
+    application = public_app(services)
+    paths = {f"{services.config.base_path}/oauth2/{name}" for name in MUTUAL_TLS_ENDPOINTS}
+    routes = application.router.routes
+    routes[:] = [route for route in routes if isinstance(route, Route) and route.path in paths]
+    return application
 
 
 def internal_app(services: Services) -> Starlette:

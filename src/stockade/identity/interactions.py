@@ -167,6 +167,10 @@ def next_step(
     return _UNASKED[step]
 
 
+_ENDED_BY = {
+    Decision.REFUSED: OAuthError("access_denied", "the user refused"),
+    Decision.UNMET: OAuthError("unmet_authentication_requirements", "the user cannot sign in as strongly as is needed"),
+}
 _ANOTHER_USER = OAuthError("login_required", "another user signed in than the one asked for")
 _UNASKED = {
     Step.SIGN_IN: OAuthError("login_required", "the user must sign in"),
@@ -178,10 +182,8 @@ _UNASKED = {
 def _missing(
     interaction: Interaction, session: Session | None, consented: Collection[str], now: float
 ) -> Step | OAuthError | None:
-    if interaction.decision is Decision.UNMET:
-        return OAuthError("unmet_authentication_requirements", "the user cannot sign in as strongly as is needed")
-    if interaction.decision is Decision.REFUSED:
-        return OAuthError("access_denied", "the user refused")
+    if interaction.decision in _ENDED_BY:
+        return _ENDED_BY[interaction.decision]
     if session is None or not _recent_enough(interaction, session, now) or not _chosen(interaction, session):
         return Step.SIGN_IN
     if interaction.request.subject not in (None, session.user.user_id):
@@ -235,6 +237,13 @@ def _can_be_recognised(interaction: Interaction) -> bool:
     )
 
 
+def unsaved(request: AnyRequest, client: ClientRecord, session: Session | None, now: float) -> Interaction:
+    """An interaction that has just begun. Nothing is stored: what needs nothing from the user never is."""
+    return Interaction(
+        request=request, client=client, step=Step.SIGN_IN, started_at=int(now), sign_in_before=_sign_in(session)
+    )
+
+
 async def start(
     services: Services,
     request: AnyRequest,
@@ -245,26 +254,19 @@ async def start(
 ) -> Interaction:
     """Store a new interaction for SECONDS, bound to the browser."""
     now = int(services.clock())
-    interaction = Interaction(
-        request=request,
-        client=client,
-        step=step,
-        started_at=now,
-        sign_in_before=_sign_in(session),
-        secret=secrets.token_urlsafe(32),
-    )
+    begun = replace(unsaved(request, client, session, now), step=step, secret=secrets.token_urlsafe(32))
     row = table.InteractionRow(
-        digest=_digest(interaction.secret),
+        digest=_digest(begun.secret),
         browser_digest=browser.digest,
         client_id=client.client_id,
         request=_request_text(request),
-        state=_state_text(interaction),
+        state=_state_text(begun),
         user_id=None,
         created_at=now,
         expires_at=now + SECONDS,
     )
     await services.lanes.write(lambda connection: table.insert_interaction(connection, row))
-    return interaction
+    return begun
 
 
 async def load(services: Services, secret: str, browser: Browser | None) -> Interaction | None:
