@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stockade.identity.device import decide as decide_device
 from stockade.identity.interactions import Decision, DeviceRequest, Step, consented, continue_url, finish, next_step
 from stockade.identity.pages.errors import PageError, interaction_gone
 from stockade.identity.pages.naming import client_name, destination, scope_texts, unverified
@@ -45,7 +46,8 @@ async def decide(visit: Visit) -> Response:
         raise PageError("bad_request")
     before = await consented(visit.services, interaction.client, visit.session)
     if next_step(interaction, visit.session, before, visit.services.clock()) is Step.CONSENT:
-        await finish(visit.services, interaction, visit.here(), decision, visit.address)
+        record = decide_device if isinstance(interaction.request, DeviceRequest) else finish
+        await record(visit.services, interaction, visit.here(), decision, visit.address)
     return visit.onward(continue_url(visit.services, interaction.secret))
 
 
