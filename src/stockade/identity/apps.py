@@ -15,6 +15,7 @@ from stockade.identity.endpoints.introspect import introspect
 from stockade.identity.endpoints.metadata import jwks, metadata
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -46,7 +47,10 @@ def public_app(services: Services) -> Starlette:
             ("POST", f"{base}/oauth2/revoke", revoke),
             ("POST", f"{base}/oauth2/device_authorization", device_authorization),
         ]
-    return _application(services, endpoints)
+    application = _application(services, endpoints)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
+    return application
 
 
 def mutual_tls_app(services: Services) -> Starlette:

@@ -1,0 +1,58 @@
+"""The security events of one's own account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from stockade.identity.pages.naming import client_name
+from stockade.identity.storage.clients import find_client
+from stockade.identity.storage.schema import audit_events
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+    from starlette.responses import Response
+
+    from stockade.identity.pages.visit import Visit
+
+NEWEST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a person sees of a row of the audit record."""
+
+    time: float
+    text: str
+    address: str | None
+    client: str
+
+
+async def show(visit: Visit) -> Response:
+    """The newest first."""
+    user_id = visit.here().user.user_id
+
+    def work(connection: Connection) -> list[Event]:
+        statement = (
+            select(audit_events)
+            .where(audit_events.c.user_id == user_id)
+            .order_by(audit_events.c.sequence.desc())
+            .limit(NEWEST)
+        )
+        return [_event(connection, visit, row) for row in connection.execute(statement).all()]
+
+    events = await visit.services.lanes.read(work)
+    return visit.account("account_activity.html", "activity", events=events)
+
+
+def _event(connection: Connection, visit: Visit, row: Row[tuple[object, ...]]) -> Event:
+    key = f"event.{row.kind.replace('.', '_')}"
+    client = find_client(connection, row.client_id, visit.services.clock()) if row.client_id else None
+    return Event(
+        time=row.time,
+        text=visit.locale.text(key if visit.locale.known(key) else "activity.other"),
+        address=row.address,
+        client=client_name(client) if client else "",
+    )
