@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,9 @@ from joserfc.jwk import ECKey, RSAKey
 from judge_person import Person
 from shop import shop
 from stack import Reply, Stack, Upstream
+
+from stockade.identity.admin_people import create_user
+from stockade.identity.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,16 +158,18 @@ class Stand:
         name = username or f"user-{secrets.token_hex(4)}"
         if name not in self._people:
             self._people[name] = secrets.token_urlsafe(18)
-            self.stack.cli_json(
-                "user", "create", name, "--password-stdin", "--email", f"{name}@example.com", "--name", name.title(),
-                "--json", stdin=self._people[name] + "\n",
-            )  # fmt: skip
+            with self.storage() as storage:
+                create_user(
+                    storage, name, self._people[name], email=f"{name}@example.com", name=name.title(), must_change=False
+                )
         return Person(self.stack.tls, name, self._people[name], **options)
+
+    def storage(self) -> Storage:
+        """The identity database, as an administrator's command opens it."""
+        return open_storage(f"sqlite:///{Path(self.stack.ready['state']) / 'identity' / 'identity.db'}")
 
     def http(self, certificate: Certificate | None = None) -> httpx.Client:
         """A client of the authorization server, with a certificate or without."""
-        import ssl
-
         tls = ssl.create_default_context(cafile=self.stack.ca)
         if certificate is not None:
             tls.load_cert_chain(certificate.certificate, certificate.key)
