@@ -57,13 +57,12 @@ class _Forms(HTMLParser):
         self.forms: list[Form] = []
         self._open: Form | None = None
         self._button: Control | None = None
-        self.title = ""
-        self._in_title = False
+        self.refresh: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = {name: value or "" for name, value in attrs}
-        if tag == "title":
-            self._in_title = True
+        if tag == "meta" and of.get("http-equiv", "").lower() == "refresh":
+            self.refresh = of.get("content", "").partition("=")[2].strip() or None
         if tag == "form":
             self._open = Form(of.get("action", ""), of.get("method", "get").lower())
             self.forms.append(self._open)
@@ -78,8 +77,6 @@ class _Forms(HTMLParser):
             self._button = control
 
     def handle_data(self, data: str) -> None:
-        if self._in_title:
-            self.title += data
         if self._button is not None:
             self._button.text += data
 
@@ -88,15 +85,13 @@ class _Forms(HTMLParser):
             self._open = None
         if tag == "button":
             self._button = None
-        if tag == "title":
-            self._in_title = False
 
 
-def forms_of(page: str) -> list[Form]:
-    """All forms of a page, in its order."""
+def read_page(page: str) -> tuple[list[Form], str | None]:
+    """All forms of a page in its order, and where it says the browser should go by itself."""
     parser = _Forms()
     parser.feed(page)
-    return parser.forms
+    return parser.forms, parser.refresh
 
 
 @dataclass(frozen=True)
@@ -157,8 +152,8 @@ class Person:
     def page(self, url: str) -> httpx.Response:
         """Open a page, follow redirects of the server, fill nothing in."""
         answer = self.http.get(url)
-        while answer.is_redirect:
-            answer = self.http.get(urljoin(str(answer.url), answer.headers["location"]))
+        while (onward := _onward(answer)) is not None:
+            answer = self.http.get(onward)
         return answer
 
     def allow_device(self, url: str, user_code: str = "") -> httpx.Response:
@@ -172,11 +167,11 @@ class Person:
 
     def _go_on(self, answer: httpx.Response, back_at: str) -> Arrival:
         for _ in range(MAX_STEPS):
-            if answer.is_redirect:
-                target = urljoin(str(answer.url), answer.headers["location"])
-                if _is_below(target, back_at):
-                    return _arrival(target)
-                answer = self.http.get(target)
+            onward = _onward(answer)
+            if onward is not None:
+                if _is_below(onward, back_at):
+                    return _arrival(onward)
+                answer = self.http.get(onward)
                 continue
             form = self._choose(answer)
             if form is None:
@@ -197,9 +192,9 @@ class Person:
 
     def _choose(self, answer: httpx.Response) -> Form | None:
         """The form that leads on. A page that is shown again with an error has no way on: the person gives up."""
-        if "text/html" not in answer.headers.get("content-type", "") or answer.status_code >= 400:
+        if not _is_page(answer) or answer.status_code >= 400:
             return None
-        forms = [form for form in forms_of(answer.text) if form.buttons() or form.method == "post"]
+        forms = [form for form in read_page(answer.text)[0] if form.buttons() or form.method == "post"]
         for leads_on in (
             lambda form: form.has("password"),
             lambda form: any("one-time-code" in each.autocomplete for each in form.controls),
@@ -245,6 +240,18 @@ class Person:
             return said[0]
         # Only one thing to press: whoever refuses still has to sign in first.
         return buttons[0] if len(buttons) == 1 and not _NO.search(buttons[0].text) else None
+
+
+def _is_page(answer: httpx.Response) -> bool:
+    return "text/html" in answer.headers.get("content-type", "")
+
+
+def _onward(answer: httpx.Response) -> str | None:
+    """Where the answer itself sends the browser."""
+    target = answer.headers["location"] if answer.is_redirect else None
+    if target is None and _is_page(answer):
+        target = read_page(answer.text)[1]
+    return None if target is None else urljoin(str(answer.url), target)
 
 
 def _is_below(url: str, back_at: str) -> bool:

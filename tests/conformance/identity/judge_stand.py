@@ -178,6 +178,9 @@ class Stand:
     def metadata(self) -> dict[str, Any]:
         with self.http() as http:
             found: dict[str, Any] = http.get("/.well-known/openid-configuration").json()
+        if "authorization_endpoint" not in found:  # XXX TEMP
+            i = self.issuer
+            found |= {"authorization_endpoint": f"{i}/oauth2/authorize", "userinfo_endpoint": f"{i}/oauth2/userinfo", "end_session_endpoint": f"{i}/oauth2/logout", "pushed_authorization_request_endpoint": f"{i}/oauth2/par", "id_token_signing_alg_values_supported": ["ES256"]}
         return found
 
 
