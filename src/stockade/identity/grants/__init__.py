@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stockade.identity.grants.client_credentials import client_credentials
 from stockade.identity.grants.device_code import device_code
+from stockade.identity.grants.token_exchange import token_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -19,4 +20,5 @@ if TYPE_CHECKING:
 GRANTS: Mapping[str, Grant] = {
     "client_credentials": client_credentials,
     "urn:ietf:params:oauth:grant-type:device_code": device_code,
+    "urn:ietf:params:oauth:grant-type:token-exchange": token_exchange,
 }
