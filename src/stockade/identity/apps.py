@@ -14,6 +14,7 @@ from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
 from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
+from stockade.identity.endpoints.introspect_public import introspect_public
 from stockade.identity.endpoints.metadata import jwks, metadata
 from stockade.identity.endpoints.par import par
 from stockade.identity.endpoints.revoke import revoke
@@ -56,6 +57,7 @@ def public_app(services: Services) -> Starlette:
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
             ("POST", f"{base}/oauth2/device_authorization", device_authorization),
+            ("POST", f"{base}/oauth2/introspect", introspect_public),
         ]
     application = _application(services, endpoints)
     if services.config.external is None:

@@ -94,6 +94,7 @@ _FAMILIES = {
     "dpop_proofs_refused": ("counter", "DPoP proofs that were refused."),
     "dpop_nonces_demanded": ("counter", "Requests sent back for a DPoP nonce."),
     "sign_ins": ("counter", "Steps of people's sign-ins, by result."),
+    "introspections_for_resource_servers": ("counter", "Answers to resource servers, by result."),
     "introspections": ("counter", "Introspection answers, by result."),
     "revocations": ("counter", "Access tokens that their clients revoked here."),
     "revocations_told": ("counter", "Entries of the revocation log that were told to gateways, by kind."),
