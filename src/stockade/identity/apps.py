@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
+from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
@@ -44,6 +45,7 @@ def public_app(services: Services) -> Starlette:
             ("GET", f"{base}/oauth2/authorize/continue", proceed),
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
+            ("POST", f"{base}/oauth2/device_authorization", device_authorization),
         ]
     application = _application(services, endpoints)
     if services.config.external is None:
