@@ -10,6 +10,8 @@ from starlette.routing import Route
 from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
+from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
+from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect

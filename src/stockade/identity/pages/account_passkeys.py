@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
@@ -18,16 +16,6 @@ if TYPE_CHECKING:
     from stockade.identity.pages.visit import Visit
 
 _HERE = "passkeys"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A passkey as the page shows it; `id` is the credential's in base64url."""
-
-    id: str
-    name: str
-    created_at: int
-    last_used_at: int | None
 
 
 async def show(visit: Visit) -> Response:
@@ -73,14 +61,6 @@ async def remove(visit: Visit) -> Response:
 
 
 async def _page(visit: Visit, errors: dict[str, str] | None = None) -> Response:
-    rows = [
-        Row(
-            urlsafe_b64encode(one.credential_id).rstrip(b"=").decode(),
-            one.name,
-            one.created_at,
-            one.last_used_at,
-        )
-        for one in await passkeys.list_passkeys(visit.services, visit.here().user)
-    ]
+    mine = await passkeys.list_passkeys(visit.services, visit.here().user)
     status = 400 if errors else 200
-    return visit.account("account_passkeys.html", _HERE, errors=errors, status=status, passkeys=rows)
+    return visit.account("account_passkeys.html", _HERE, errors=errors, status=status, passkeys=mine)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from browser import Browser, Listener
 from identity_support import Server
+from pages_support import PEOPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,30 +17,14 @@ if TYPE_CHECKING:
 
     from stockade.identity.certificates import DevelopmentCertificates, InternalCertificates
 
-ENOUGH = 100_000
-PATIENT = {
-    f"{what}_{of}": value
-    for what in ("pair", "network", "name", "device", "code")
-    for of, value in (("burst", ENOUGH), ("seconds_each", 1))
-}
-
-
 @pytest.fixture(scope="session")
 def people_server(
     tmp_path_factory: pytest.TempPathFactory,
     internal_certificates: InternalCertificates,
     public_certificates: DevelopmentCertificates,
 ) -> Iterator[Server]:
-    changes = {
-        "throttling": {"client_burst": ENOUGH, "address_burst": ENOUGH, "people": PATIENT},
-        "scopes": ["orders:read", "orders:write", "openid", "profile", "email", "offline_access"],
-        "people": {
-            "title": "Example Grocer",
-            "scopes": {"orders:read": "See your orders", "orders:write": "Place and cancel orders"},
-        },
-    }
     folder = tmp_path_factory.mktemp("people")
-    with Server(folder, internal_certificates, public_certificates, changes) as running:
+    with Server(folder, internal_certificates, public_certificates, PEOPLE) as running:
         yield running
 
 

@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 PASSWORD = "correct horse battery staple"
 SCOPES = ("orders:read", "orders:write", "openid", "profile", "email", "offline_access")
 FLOW = ("authorization_code", "refresh_token")
+# Many tests fail to sign in on purpose; what slows that down has tests of its own.
+ENOUGH = 100_000
+PATIENT = {
+    f"{what}_{of}": value
+    for what in ("pair", "network", "name", "device", "code")
+    for of, value in (("burst", ENOUGH), ("seconds_each", 1))
+}
+PEOPLE: dict[str, Any] = {
+    "throttling": {"client_burst": ENOUGH, "address_burst": ENOUGH, "people": PATIENT},
+    "scopes": list(SCOPES),
+    "people": {
+        "title": "Example Grocer",
+        "scopes": {"orders:read": "See your orders", "orders:write": "Place and cancel orders"},
+    },
+}
 
 
 @lru_cache(maxsize=8)
