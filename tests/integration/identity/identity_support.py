@@ -50,6 +50,8 @@ class Server:
     public: DevelopmentCertificates
     changes: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
+    # Where the configuration has a mutual-TLS listener.
+    mtls_port: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
