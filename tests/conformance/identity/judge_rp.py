@@ -95,7 +95,7 @@ class Rp:
         self.stand, self.client, self.redirect_uri, self.scope = stand, client, redirect_uri, scope
         self.key, self.certificate, self.dpop = key, certificate, dpop
         self.metadata = stand.metadata()
-        self.http = stand.http(certificate)
+        self.http = stand.shared_http(certificate)
         self.verifier = ""
         self.state = ""
         self.nonce = ""

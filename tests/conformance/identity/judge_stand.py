@@ -120,7 +120,8 @@ class Stand:
 
     stack: Stack
     ca: ClientCa
-    _people: dict[str, str] = field(default_factory=dict)
+    _people: dict[str, str] = field(default_factory=dict, repr=False)
+    _shared: dict[Certificate | None, httpx.Client] = field(default_factory=dict, repr=False)
 
     @property
     def issuer(self) -> str:
@@ -175,12 +176,19 @@ class Stand:
             tls.load_cert_chain(certificate.certificate, certificate.key)
         return httpx.Client(base_url=self.issuer, verify=tls, trust_env=False, timeout=20)
 
+    def shared_http(self, certificate: Certificate | None = None) -> httpx.Client:
+        """The same, one for all, closed at the end."""
+        if certificate not in self._shared:
+            self._shared[certificate] = self.http(certificate)
+        return self._shared[certificate]
+
+    def close(self) -> None:
+        for each in self._shared.values():
+            each.close()
+
     def metadata(self) -> dict[str, Any]:
         with self.http() as http:
             found: dict[str, Any] = http.get("/.well-known/openid-configuration").json()
-        if "authorization_endpoint" not in found:  # XXX TEMP
-            i = self.issuer
-            found |= {"authorization_endpoint": f"{i}/oauth2/authorize", "userinfo_endpoint": f"{i}/oauth2/userinfo", "end_session_endpoint": f"{i}/oauth2/logout", "pushed_authorization_request_endpoint": f"{i}/oauth2/par", "id_token_signing_alg_values_supported": ["ES256"]}
         return found
 
 
@@ -199,7 +207,11 @@ def running(folder: Path, **identity: Any) -> Iterator[Stand]:
     }
     try:
         with Stack(folder, shop(), upstream.url, identity=settings) as stack:
-            yield Stand(stack, ca)
+            stand = Stand(stack, ca)
+            try:
+                yield stand
+            finally:
+                stand.close()
     finally:
         upstream.close()
 
