@@ -78,6 +78,9 @@ class Metrics:
 _PREFIX = "stockade_identity_"
 _FAMILIES = {
     "tokens_issued": ("counter", "Access tokens that were given out."),
+    "authorizations": ("counter", "Answers to authorization requests, by result: `granted` or an OAuth error."),
+    "pushed_requests": ("counter", "Pushed authorization requests, by result: `kept` or an OAuth error."),
+    "refresh_token_reuse": ("counter", "Grants revoked because a used refresh token came again."),
     "token_requests_refused": ("counter", "Requests to the token endpoint that were refused, by OAuth error."),
     "client_authentication_failures": ("counter", "Failed client authentications, by method."),
     "client_authentication_throttled": ("counter", "Requests refused before authentication, too many failures."),

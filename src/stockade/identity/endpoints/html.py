@@ -73,7 +73,7 @@ def error_page(config: Config, error: OAuthError) -> Response:
 
 
 def form_post_page(config: Config, action: str, source: str, fields: Mapping[str, str]) -> Response:
-    """OAuth 2.0 Form Post Response Mode §2. Without JavaScript, the button does it. `source` is the CSP's of `action`."""
+    """OAuth 2.0 Form Post Response Mode §2. Without JavaScript, the button does it. `source`: its CSP word."""
     hidden = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in fields.items()
     )
