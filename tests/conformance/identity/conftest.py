@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "integration"))
 sys.path.insert(0, str(HERE))
 
-from judge_stand import running
+from judge_stand import running  # noqa: E402 - the helpers stand in the folders above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

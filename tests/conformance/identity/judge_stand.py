@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 from cryptography import x509
@@ -22,8 +22,10 @@ from joserfc.jwk import ECKey, RSAKey
 from judge_person import Person
 from shop import shop
 from stack import Reply, Stack, Upstream
+from stockade.identity.admin_registration import create_initial_access_token
 
 from stockade.identity.admin_people import create_user
+from stockade.identity.clients_metadata import GrantType
 from stockade.identity.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -169,6 +171,12 @@ class Stand:
         """The identity database, as an administrator's command opens it."""
         return open_storage(f"sqlite:///{Path(self.stack.ready['state']) / 'identity' / 'identity.db'}")
 
+    def initial_access_token(self) -> str:
+        """What lets somebody register one client (RFC 7591 §3)."""
+        with self.storage() as storage:
+            made = create_initial_access_token(storage, f"for-{secrets.token_hex(4)}", SCOPES, get_args(GrantType))
+        return made.initial_access_token
+
     def http(self, certificate: Certificate | None = None) -> httpx.Client:
         """A client of the authorization server, with a certificate or without."""
         tls = ssl.create_default_context(cafile=self.stack.ca)
@@ -206,7 +214,8 @@ def running(folder: Path, **identity: Any) -> Iterator[Stand]:
         **identity,
     }
     try:
-        with Stack(folder, shop(), upstream.url, identity=settings) as stack:
+        listen = {"tls": {"client_ca": str(ca.path), "client_certificate": "optional"}}
+        with Stack(folder, shop(), upstream.url, identity=settings, listen=listen) as stack:
             stand = Stand(stack, ca)
             try:
                 yield stand

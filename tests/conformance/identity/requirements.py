@@ -106,7 +106,8 @@ STANDARDS = (
         "Bearer Token Usage",
         _clauses("""
 2.1 | The `Authorization` header is understood
-2.2 | The form parameter is understood at userinfo alone; an API's form is the API's
+2.2 | A token may come in a form | not offered, userinfo included: what a form holds ends up in more places
+    than a header does
 2 | A token comes by one way in a request
 2.3 | A token in the query is refused
 3 | A 401 carries `WWW-Authenticate`
@@ -462,7 +463,7 @@ STANDARDS = (
 3.1.3.6 | `at_hash`, where there, is that of the access token
 5.1 | `sub` is the same in ID token and userinfo, never anybody else's
 5.3 | Userinfo takes GET and POST, and a bearer token
-5.3.1 | Userinfo takes the token by header, by POST also in the form
+5.3.1 | Userinfo takes the token by header, by GET and by POST
 5.3.2 | `sub` is always there, and the answer is JSON
 5.3.3 | A bad token is answered as RFC 6750 says
 5.4 | `profile` and `email` open the claims of theirs
