@@ -48,6 +48,8 @@ def identity_storage(place: Place, *, make: bool = False) -> Iterator[Storage]:
         url = f"sqlite:///{state.identity / 'identity.db'}"
     try:
         with open_storage(url) as storage:
+            if storage.migrated:
+                output.say(str(storage.migrated))
             yield storage
     except StorageUnavailable as error:
         raise StateError(

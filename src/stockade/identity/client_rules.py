@@ -144,9 +144,10 @@ def _certificates(entries: list[dict[str, Any]]) -> dict[str, Any]:
     kept = []
     for entry in entries:
         try:
-            (encoded,) = entry.get("x5c") or ()
+            chain: list[str] = entry["x5c"]
+            (encoded,) = chain
             certificate = x509.load_der_x509_certificate(b64decode(encoded, validate=True))
-        except (ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise AdministrationError("each key needs its certificate: `x5c` with one entry") from error
         kept.append(certificate_jwk(certificate))
     return {"keys": kept}
