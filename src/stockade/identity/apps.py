@@ -20,6 +20,7 @@ from stockade.identity.endpoints.par import par
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
 from stockade.identity.endpoints.userinfo import userinfo
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -60,6 +61,8 @@ def public_app(services: Services) -> Starlette:
         ]
     application = _application(services, endpoints)
     _open_to_browsers(services, application)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
     return application
 
 
