@@ -27,6 +27,8 @@ from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
 from stockade.identity.pages.routes import page_routes
 from stockade.identity.endpoints.userinfo import userinfo
+from stockade.identity.endpoints.userinfo import userinfo
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -73,6 +75,9 @@ def public_app(services: Services) -> Starlette:
     if services.config.external is None:
         application.router.routes.extend(page_routes(services))
     _open_to_browsers(services, application)
+    _open_to_browsers(services, application)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
     return application
 
 

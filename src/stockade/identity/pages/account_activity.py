@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from stockade.identity.pages.visit import Visit
+    from stockade.identity.storage.clients import ClientRecord
 
 NEWEST = 50
 
@@ -27,7 +29,7 @@ class Event:
     time: float
     text: str
     address: str | None
-    client: str
+    about: str
 
 
 async def show(visit: Visit) -> Response:
@@ -47,12 +49,19 @@ async def show(visit: Visit) -> Response:
     return visit.account("account_activity.html", "activity", events=events)
 
 
+def _about(visit: Visit, client: ClientRecord | None, factor: str) -> str:
+    if client is not None:
+        return client_name(client)
+    return visit.locale.text(factor) if visit.locale.known(factor) else ""
+
+
 def _event(connection: Connection, visit: Visit, row: Row[tuple[object, ...]]) -> Event:
     key = f"event.{row.kind.replace('.', '_')}"
+    factor = f"factor.{json.loads(row.detail).get('factor')}"
     client = find_client(connection, row.client_id, visit.services.clock()) if row.client_id else None
     return Event(
         time=row.time,
         text=visit.locale.text(key if visit.locale.known(key) else "activity.other"),
         address=row.address,
-        client=client_name(client) if client else "",
+        about=_about(visit, client, factor),
     )

@@ -60,6 +60,11 @@
     const body = new URLSearchParams();
     for (const name of ["csrf", "i", "to"]) if (form.elements[name]) body.set(name, form.elements[name].value);
     const response = await fetch(form.dataset.options, { method: "POST", body, credentials: "same-origin" });
+    if (response.redirected) {
+      // Sign in again first; the page leads back here.
+      window.location.assign(response.url);
+      return new Promise(() => {});
+    }
     if (!response.ok) throw new Error("no options");
     return response.json();
   }
