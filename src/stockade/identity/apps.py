@@ -9,9 +9,11 @@ from starlette.routing import Route
 
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
+from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
+from stockade.identity.endpoints.introspect_public import introspect_public
 from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.metadata import jwks, metadata
 from stockade.identity.endpoints.par import par
@@ -53,6 +55,8 @@ def public_app(services: Services) -> Starlette:
             ("GET", f"{base}/oauth2/logout/continue", logged_out),
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
+            ("POST", f"{base}/oauth2/device_authorization", device_authorization),
+            ("POST", f"{base}/oauth2/introspect", introspect_public),
         ]
     application = _application(services, endpoints)
     _open_to_browsers(services, application)
