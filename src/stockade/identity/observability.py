@@ -90,6 +90,7 @@ _FAMILIES = {
     "user_codes_unknown": ("counter", "User codes that were typed and do not exist."),
     "user_codes_throttled": ("counter", "User codes not looked up, too many unknown ones from that address."),
     "introspections_for_resource_servers": ("counter", "Answers to resource servers, by result."),
+    "sign_ins": ("counter", "Steps of people's sign-ins, by result."),
     "introspections": ("counter", "Introspection answers, by result."),
     "revocations": ("counter", "Access tokens that their clients revoked here."),
     "revocations_told": ("counter", "Entries of the revocation log that were told to gateways, by kind."),
