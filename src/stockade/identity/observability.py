@@ -97,6 +97,7 @@ _FAMILIES = {
     "introspections_for_resource_servers": ("counter", "Answers to resource servers, by result."),
     "clients_registered": ("counter", "Clients that registered themselves."),
     "registrations_refused": ("counter", "Registrations without a token that is good for them."),
+    "sign_ins": ("counter", "Steps of people's sign-ins, by result."),
     "introspections": ("counter", "Introspection answers, by result."),
     "revocations": ("counter", "Access tokens that their clients revoked here."),
     "revocations_told": ("counter", "Entries of the revocation log that were told to gateways, by kind."),
