@@ -141,12 +141,19 @@ class People(_Model):
 
     title: str = Field(default="Stockade", min_length=1, max_length=64)
     locale: str = "en"
+    # What scopes mean, as the API's description says it; the consent page falls back on their names.
+    scopes: dict[Scope, str] = {}
 
 
 class AdminApi(_Model):
-    """The administration API: plain HTTP on loopback, meant to stand behind a gate of its own."""
+    """The administration API: plain HTTP on loopback, meant to stand behind a gate of its own.
+
+    `audience`: that gate's, by default the issuer and `/admin`. Tokens for it carry it (RFC 8707), and so do the
+    internal tokens that the API believes, so that no other upstream can pass one on. It belongs in `audiences` too.
+    """
 
     address: Address
+    audience: str | None = None
 
 
 class Lifetimes(_Model):
@@ -195,6 +202,25 @@ class Connections(_Model):
     idle_timeout_seconds: int = Field(default=30, ge=1)
 
 
+class PeopleThrottling(_Model):
+    """How many sign-ins may fail: a burst, then one in so many seconds.
+
+    By name and network, by network, by name for browsers that the person never used, by such a browser, and codes of
+    the second factor by person. NIST SP 800-63B §5.2.2: at most 100 failures in a row on one account.
+    """
+
+    pair_burst: int = Field(default=5, ge=1)
+    pair_seconds_each: float = Field(default=30, gt=0)
+    network_burst: int = Field(default=50, ge=1)
+    network_seconds_each: float = Field(default=5, gt=0)
+    name_burst: int = Field(default=100, ge=1)
+    name_seconds_each: float = Field(default=60, gt=0)
+    device_burst: int = Field(default=10, ge=1)
+    device_seconds_each: float = Field(default=30, gt=0)
+    code_burst: int = Field(default=5, ge=1)
+    code_seconds_each: float = Field(default=300, gt=0)
+
+
 class Throttling(_Model):
     """How many client authentications may fail: a burst, then one in so many seconds."""
 
@@ -202,6 +228,7 @@ class Throttling(_Model):
     client_seconds_each: float = Field(default=6, gt=0)
     address_burst: int = Field(default=100, ge=1)
     address_seconds_each: float = Field(default=0.5, gt=0)
+    people: PeopleThrottling = PeopleThrottling()
 
 
 class Log(_Model):
@@ -244,6 +271,13 @@ class Config(_Model):
     def base_path(self) -> str:
         """Path of the issuer URL, "" for most: every endpoint stands under it."""
         return urlsplit(self.issuer).path
+
+    @property
+    def admin_audience(self) -> str | None:
+        """`aud` of the administration API; None where there is none."""
+        if self.admin_api is None:
+            return None
+        return self.admin_api.audience or f"{self.issuer}/admin"
 
     @property
     def token_endpoint(self) -> str:

@@ -5,8 +5,9 @@
     OAuthError                the caller over HTTP: RFC 6749 §5.2
     StorageUnavailable        the database cannot answer now: 503 with Retry-After, nothing half-issued
     KeysUnavailable           no usable signing key: 503 until the operator acts
+    PasswordsBusy             more passwords to check than there are cores: 503, the caller tries again
     IssuerUnavailable         the external issuer cannot be asked: 503 to the gateway
-    AdministrationError       the operator at the command line (a StockadeError)
+    AdministrationError       the operator at the command line (a StockadeError), or the admin API's caller
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class KeysUnavailable(Unavailable):
     metric = "keys"
 
 
+class PasswordsBusy(Unavailable):
+    """As many passwords are being checked as may be at a time; a pile-up would starve everybody."""
+
+    metric = "passwords"
+
+
 class IssuerUnavailable(Unavailable):
     """The external issuer's metadata or keys cannot be had, so its tokens can be neither accepted nor refused."""
 
@@ -56,6 +63,14 @@ class IssuerUnavailable(Unavailable):
 
 class AdministrationError(StockadeError):
     """An administrative operation cannot be done as asked."""
+
+
+class NoSuchRecordError(AdministrationError):
+    """What is to be administered does not exist."""
+
+
+class AlreadyThereError(AdministrationError):
+    """The name is taken."""
 
 
 def invalid_request(description: str) -> OAuthError:
