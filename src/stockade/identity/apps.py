@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from stockade.identity.endpoints.device_authorization import device_authorization
-from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
-from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
-from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
 from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
-from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.introspect_public import introspect_public
 from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.metadata import jwks, metadata
@@ -25,8 +20,6 @@ from stockade.identity.endpoints.par import par
 from stockade.identity.endpoints.register import delete_client, read_client, register, replace_client
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
-from stockade.identity.pages.routes import page_routes
-from stockade.identity.endpoints.userinfo import userinfo
 from stockade.identity.endpoints.userinfo import userinfo
 from stockade.identity.pages.routes import page_routes
 
