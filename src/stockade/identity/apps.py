@@ -21,6 +21,7 @@ from stockade.identity.endpoints.register import delete_client, read_client, reg
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
 from stockade.identity.endpoints.userinfo import userinfo
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -65,6 +66,8 @@ def public_app(services: Services) -> Starlette:
         ]
     application = _application(services, endpoints)
     _open_to_browsers(services, application)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
     return application
 
 

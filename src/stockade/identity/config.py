@@ -141,6 +141,8 @@ class People(_Model):
 
     title: str = Field(default="Stockade", min_length=1, max_length=64)
     locale: str = "en"
+    # What scopes mean, as the API's description says it; the consent page falls back on their names.
+    scopes: dict[Scope, str] = {}
 
 
 class AdminApi(_Model):
@@ -195,6 +197,25 @@ class Connections(_Model):
     idle_timeout_seconds: int = Field(default=30, ge=1)
 
 
+class PeopleThrottling(_Model):
+    """How many sign-ins may fail: a burst, then one in so many seconds.
+
+    By name and network, by network, by name for browsers that the person never used, by such a browser, and codes of
+    the second factor by person. NIST SP 800-63B §5.2.2: at most 100 failures in a row on one account.
+    """
+
+    pair_burst: int = Field(default=5, ge=1)
+    pair_seconds_each: float = Field(default=30, gt=0)
+    network_burst: int = Field(default=50, ge=1)
+    network_seconds_each: float = Field(default=5, gt=0)
+    name_burst: int = Field(default=100, ge=1)
+    name_seconds_each: float = Field(default=60, gt=0)
+    device_burst: int = Field(default=10, ge=1)
+    device_seconds_each: float = Field(default=30, gt=0)
+    code_burst: int = Field(default=5, ge=1)
+    code_seconds_each: float = Field(default=300, gt=0)
+
+
 class Throttling(_Model):
     """How many client authentications may fail: a burst, then one in so many seconds."""
 
@@ -202,6 +223,7 @@ class Throttling(_Model):
     client_seconds_each: float = Field(default=6, gt=0)
     address_burst: int = Field(default=100, ge=1)
     address_seconds_each: float = Field(default=0.5, gt=0)
+    people: PeopleThrottling = PeopleThrottling()
 
 
 class Log(_Model):

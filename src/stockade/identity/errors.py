@@ -5,6 +5,7 @@
     OAuthError                the caller over HTTP: RFC 6749 §5.2
     StorageUnavailable        the database cannot answer now: 503 with Retry-After, nothing half-issued
     KeysUnavailable           no usable signing key: 503 until the operator acts
+    PasswordsBusy             more passwords to check than there are cores: 503, the caller tries again
     IssuerUnavailable         the external issuer cannot be asked: 503 to the gateway
     AdministrationError       the operator at the command line (a StockadeError)
 """
@@ -46,6 +47,12 @@ class KeysUnavailable(Unavailable):
     """No signing key can be used: the rows are gone, or the key-encryption key does not open them."""
 
     metric = "keys"
+
+
+class PasswordsBusy(Unavailable):
+    """As many passwords are being checked as may be at a time; a pile-up would starve everybody."""
+
+    metric = "passwords"
 
 
 class IssuerUnavailable(Unavailable):

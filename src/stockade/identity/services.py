@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stockade.identity.errors import KeysUnavailable
+from stockade.identity.people.passwords import Passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ class Services:
     seal: Seal
     derived: DerivedKeys
     clock: Callable[[], float] = time.time
+    passwords: Passwords = field(default_factory=Passwords)
 
     def usable_keyring(self) -> Keyring:
         """The keys, or KeysUnavailable."""
