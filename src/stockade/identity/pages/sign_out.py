@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 async def ask(visit: Visit) -> Response:
     """Confirm, unless nobody is signed in."""
+    ticket = visit.given("l")
     if visit.session is None:
-        return visit.see_other("/signed-out")
-    return visit.page("sign_out.html")
+        return visit.see_other("/oauth2/logout/continue", l=ticket) if ticket else visit.see_other("/signed-out")
+    return visit.page("sign_out.html", ticket=ticket)
 
 
 async def sign_out(visit: Visit) -> Response:
@@ -25,6 +26,9 @@ async def sign_out(visit: Visit) -> Response:
     if visit.session is not None:
         await sessions.end(visit.services, visit.session, "signed_out", visit.request)
     visit.cookies.append(forget(SESSION))
+    if (ticket := visit.given("l")) is not None:
+        # A client asked for it (endpoints/logout.py), and may have the browser back.
+        return visit.onward(visit.url("/oauth2/logout/continue", l=ticket))
     return visit.see_other("/signed-out")
 
 
