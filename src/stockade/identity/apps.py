@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints.device_authorization import device_authorization
+from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
+from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
+from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
 from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
+from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.introspect_public import introspect_public
 from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.metadata import jwks, metadata
 from stockade.identity.endpoints.par import par
+from stockade.identity.endpoints.register import delete_client, read_client, register, replace_client
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
+from stockade.identity.pages.routes import page_routes
+from stockade.identity.endpoints.userinfo import userinfo
 from stockade.identity.endpoints.userinfo import userinfo
 from stockade.identity.pages.routes import page_routes
 
@@ -58,8 +66,15 @@ def public_app(services: Services) -> Starlette:
             ("POST", f"{base}/oauth2/revoke", revoke),
             ("POST", f"{base}/oauth2/device_authorization", device_authorization),
             ("POST", f"{base}/oauth2/introspect", introspect_public),
+            ("POST", f"{base}/oauth2/register", register),
+            ("GET", f"{base}/oauth2/register/{{client_id}}", read_client),
+            ("PUT", f"{base}/oauth2/register/{{client_id}}", replace_client),
+            ("DELETE", f"{base}/oauth2/register/{{client_id}}", delete_client),
         ]
     application = _application(services, endpoints)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
+    _open_to_browsers(services, application)
     _open_to_browsers(services, application)
     if services.config.external is None:
         application.router.routes.extend(page_routes(services))
