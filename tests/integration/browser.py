@@ -1,4 +1,4 @@
-"""A real Chromium, headless, with WebAuthn's virtual authenticator. Nothing is downloaded; without it tests are skipped."""
+"""A real Chromium, headless, with WebAuthn's virtual authenticator. Without one, tests are skipped; nothing is loaded."""
 
 from __future__ import annotations
 
