@@ -24,6 +24,8 @@ from stockade.identity.config import scope_token
 from stockade.identity.credentials import Kind, digest, generate, kind_of
 from stockade.identity.errors import AdministrationError, KeysUnavailable
 from stockade.identity.keys.keyring import rotate
+from stockade.identity.keys.reseal import change_key
+from stockade.identity.keys.seal import read_key_file
 from stockade.identity.storage import clients as table
 from stockade.identity.storage.clients import NO_METADATA, ApiKeyRecord, AuthMethod, ClientRecord
 from stockade.identity.storage.revocations import record_client_revocation
@@ -31,7 +33,8 @@ from stockade.identity.storage.signing_keys import read_signing_keys
 from stockade.identity.storage.tokens import StoredCredential, api_key_digest, find_credential, revoke_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -152,7 +155,7 @@ def update_client(storage: Storage, client: str, changes: ClientChanges) -> tupl
     with storage.write() as connection:
         found = _find(connection, client)
         method = found.auth_method if changes.auth_method is None else _auth_method(changes.auth_method)
-        metadata = parse_metadata(_kept_metadata(found, method) | dict(changes.metadata))
+        metadata = parse_metadata(_kept_metadata(found, method, changes) | dict(changes.metadata))
         require_coherent(method, metadata)
         kept = found.jwks if method is found.auth_method else None
         changed = replace(
@@ -172,10 +175,14 @@ def update_client(storage: Storage, client: str, changes: ClientChanges) -> tupl
         return _listed(changed, table.list_api_keys(connection, changed.client_id)), secret
 
 
-def _kept_metadata(client: ClientRecord, method: AuthMethod) -> dict[str, Any]:
-    """What is registered, without the certificate's name where that no longer proves anything."""
+def _kept_metadata(client: ClientRecord, method: AuthMethod, changes: ClientChanges) -> dict[str, Any]:
+    """What is registered, without what goes with a method or grant that the client had before."""
     kept = client.metadata.model_dump()
-    return kept if method is client.auth_method else kept | dict.fromkeys(SUBJECTS)
+    if method is not client.auth_method:
+        kept |= dict.fromkeys(SUBJECTS)
+    if "authorization_code" not in changes.metadata.get("grant_types", ("authorization_code",)):
+        kept |= {"redirect_uris": (), "post_logout_redirect_uris": ()}
+    return kept
 
 
 def _changed_secret(connection: Connection, before: ClientRecord, method: AuthMethod) -> str | None:
@@ -309,6 +316,20 @@ def rotate_keys(storage: Storage, seal: Seal, overlap_seconds: int = 86_400) -> 
             record(connection, AuditEvent("keys.rotated"), time.time())
     except KeysUnavailable as error:
         raise StateError(f"the signing keys cannot be rotated: {error.reason}") from error
+
+
+def change_key_encryption_key(storage: Storage, file: Path, new_file: Path, wait: Callable[[], None]) -> int:
+    """Seal everything with the key in `new_file`, which then stands in `file`. Returns how many secrets there were.
+
+    `wait` lets running servers finish (keys/reseal.py). Raises StateError: the old key still opens everything.
+    """
+    new = read_key_file(new_file)
+    if len(new) != 1:
+        raise StateError(f"`{new_file}` must hold one key")
+    count = change_key(storage, file, new[0], wait)
+    with storage.write() as connection:
+        record(connection, AuditEvent("keys.resealed", detail={"secrets": count}), time.time())
+    return count
 
 
 def _find(connection: Connection, client: str) -> ClientRecord:

@@ -54,6 +54,8 @@ async def serve(config_path: Path, config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises StockadeError when it cannot start."""
     seal = load_seal(config.key_encryption_key)
     with open_storage(config.database_url) as storage:
+        if storage.migrated:
+            log("info", "database_migrated", what=str(storage.migrated))
         services = _services(config, storage, seal)
         public_tls, internal_tls = public_context(config.public), internal_context(config.internal)
         public = _listener(services, public_app(services), config.public.address, public_tls)

@@ -92,8 +92,10 @@ def read_return_address(config: Config, client: ClientRecord, parameters: Parame
         raise invalid_request("`redirect_uri` is missing or repeated")
     if not client.metadata.allows_redirect(uri) or not profile.allows_redirect(config, client, uri):
         raise invalid_request("`redirect_uri` is not registered for this client")
-    mode = parameters.optional("response_mode")
-    return ReturnAddress(uri, parameters.optional("state"), mode if mode in RESPONSE_MODES else RESPONSE_MODES[0])
+    mode, state = parameters.optional("response_mode"), parameters.optional("state")
+    if state is not None and len(state) > MAX_CHARS:
+        raise invalid_request("`state` is too long")
+    return ReturnAddress(uri, state, mode if mode in RESPONSE_MODES else RESPONSE_MODES[0])
 
 
 def read_request(services: Services, asked: Asked) -> AuthorizationRequest:
@@ -220,17 +222,18 @@ class _IdTokenClaims:
         acr, sub = _member(wanted, "acr"), _member(wanted, "sub")
         subject = sub.get("value")
         if not isinstance(subject, str | None):
-            raise _MALFORMED_CLAIMS
+            raise _malformed_claims()
         return _IdTokenClaims(_essential_acr(acr), subject)
 
 
-_MALFORMED_CLAIMS = invalid_request("`claims` is malformed")
+def _malformed_claims() -> OAuthError:
+    return invalid_request("`claims` is malformed")
 
 
 def _essential_acr(acr: Mapping[str, Any]) -> tuple[str, ...]:
     values = acr.get("values", [acr["value"]] if "value" in acr else [])
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise _MALFORMED_CLAIMS
+        raise _malformed_claims()
     known = tuple(value for value in values if value in ACRS)
     if acr.get("essential") is True and values and not known:
         raise OAuthError("unmet_authentication_requirements", "the requested `acr` cannot be had here")
@@ -241,9 +244,9 @@ def _json_object(text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise _MALFORMED_CLAIMS from None
+        raise _malformed_claims() from None
     if not isinstance(value, dict):
-        raise _MALFORMED_CLAIMS
+        raise _malformed_claims()
     return value
 
 
@@ -251,5 +254,5 @@ def _member(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A member that is an object; null and absent are both "as you like"."""
     member = value.get(name) or {}
     if not isinstance(member, dict):
-        raise _MALFORMED_CLAIMS
+        raise _malformed_claims()
     return member

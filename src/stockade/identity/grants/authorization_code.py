@@ -57,8 +57,8 @@ async def authorization_code(services: Services, request: TokenRequest) -> Issue
         return _issue(services, request, found, connection, int(now))
 
     issued = await services.lanes.write(work)
-    services.feed.announce()
     if issued is None:
+        services.feed.announce()
         log("warning", "code_refused", client_id=request.client.client_id, address=request.address)
         raise _refused()
     return issued

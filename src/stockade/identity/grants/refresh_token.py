@@ -58,34 +58,44 @@ async def refresh_token(services: Services, request: TokenRequest) -> IssuedToke
     """
     text = request.form.required("refresh_token")
     if kind_of(text) is not Kind.REFRESH_TOKEN:
-        raise _REFUSED
+        raise _refused()
     presented = _Presented(services, request, text, services.clock())
     outcome = await services.lanes.write(lambda connection: _redeem(connection, presented))
-    if isinstance(outcome, OAuthError):
-        services.feed.announce()
-        log("warning", "refresh_refused", client_id=request.client.client_id, address=request.address)
-        raise outcome
+    if isinstance(outcome, _Refusal):
+        if outcome.reuse:
+            services.feed.announce()
+            services.metrics.count("refresh_token_reuse")
+        log("warning", "refresh_refused", reuse=outcome.reuse, client_id=request.client.client_id)
+        raise outcome.error
     return outcome
 
 
-_REFUSED = OAuthError("invalid_grant", "the refresh token is unknown, expired, used or revoked, or not this client's")
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Returned, not raised: what it revokes must be committed. The caller is not told of `reuse`."""
+
+    error: OAuthError
+    reuse: bool = False
 
 
-def _redeem(connection: Connection, presented: _Presented) -> IssuedTokens | OAuthError:
-    """Refusals are returned, not raised: what they revoke must be committed."""
+def _refused() -> OAuthError:
+    return OAuthError("invalid_grant", "the refresh token is unknown, expired, used or revoked, or not this client's")
+
+
+def _redeem(connection: Connection, presented: _Presented) -> IssuedTokens | _Refusal:
     found = find_refresh_token(connection, digest(presented.text), presented.now)
     request = presented.request
     if found is None or not found.alive or found.token.client_id != request.client.client_id:
-        return _REFUSED
+        return _Refusal(_refused())
     if not holds_the_key(request.client, found.token.binding, request.binding):
-        return _REFUSED
+        return _Refusal(_refused())
     if _is_reuse(presented, found):
         _revoke_family(connection, presented, found.token)
-        return _REFUSED
+        return _Refusal(_refused(), reuse=True)
     try:
         scopes = _scopes(presented, found.token)
     except OAuthError as error:
-        return error
+        return _Refusal(error)
     refreshed = _replace(connection, presented, found)
     return _issue(connection, presented, found, scopes, refreshed)
 
@@ -126,7 +136,6 @@ def _revoke_family(connection: Connection, presented: _Presented, token: Refresh
     )
     if revoke_grant(connection, token.grant_id, presented.now) is not None:
         record(connection, event, presented.now)
-        presented.services.metrics.count("refresh_token_reuse")
 
 
 def _scopes(presented: _Presented, token: RefreshRow) -> tuple[str, ...]:
