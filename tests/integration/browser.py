@@ -1,4 +1,4 @@
-"""A real Chromium, headless, with WebAuthn's virtual authenticator. Without one, tests are skipped; nothing is loaded."""
+"""A real Chromium, headless, with WebAuthn's virtual authenticator. Where there is none, tests are skipped."""
 
 from __future__ import annotations
 

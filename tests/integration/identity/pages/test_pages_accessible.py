@@ -1,4 +1,4 @@
-"""Every page, as people with other eyes, hands and screens meet it: measured in Chromium, light and dark, narrow and wide."""
+"""Every page for people with other eyes, hands and screens: measured in Chromium, light and dark, narrow and wide."""
 
 from __future__ import annotations
 
