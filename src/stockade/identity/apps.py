@@ -25,8 +25,6 @@ from stockade.identity.endpoints.par import par
 from stockade.identity.endpoints.register import delete_client, read_client, register, replace_client
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
-from stockade.identity.pages.routes import page_routes
-from stockade.identity.endpoints.userinfo import userinfo
 from stockade.identity.endpoints.userinfo import userinfo
 from stockade.identity.pages.routes import page_routes
 
@@ -72,9 +70,6 @@ def public_app(services: Services) -> Starlette:
             ("DELETE", f"{base}/oauth2/register/{{client_id}}", delete_client),
         ]
     application = _application(services, endpoints)
-    if services.config.external is None:
-        application.router.routes.extend(page_routes(services))
-    _open_to_browsers(services, application)
     _open_to_browsers(services, application)
     if services.config.external is None:
         application.router.routes.extend(page_routes(services))

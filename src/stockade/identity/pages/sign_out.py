@@ -1,4 +1,7 @@
-"""Signing out: asked first, since a link from anywhere may lead here."""
+"""Signing out: asked first, since a link from anywhere may lead here (OIDC RP-Initiated Logout 1.0 §2).
+
+A client's request comes with a ticket, `l`, that says where the browser goes then; only `/oauth2/logout` can read it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ async def sign_out(visit: Visit) -> Response:
         await sessions.end(visit.services, visit.session, "signed_out", visit.request)
     visit.cookies.append(forget(SESSION))
     if (ticket := visit.given("l")) is not None:
-        # A client asked for it (endpoints/logout.py), and may have the browser back.
+        visit.session = None
         return visit.onward(visit.url("/oauth2/logout/continue", l=ticket))
     return visit.see_other("/signed-out")
 
