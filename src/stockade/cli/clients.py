@@ -59,7 +59,7 @@ def identity_storage(place: Place, *, make: bool = False) -> Iterator[Storage]:
 
 @click.group(epilog="Example: stockade client create billing --scope orders:read")
 def client() -> None:
-    """Create, show, change, disable and rotate clients: the software that asks for tokens."""
+    """Create, show, change and disable clients; rotate their secrets."""
 
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -249,7 +249,7 @@ def _registered(metadata: ClientMetadata) -> dict[str, Any]:
 
 def lines(shown: dict[str, Any]) -> str:
     """`name: value` for each; what is not known is left out, times are written out."""
-    return "\n".join(f"{key}: {_value(key, value)}" for key, value in shown.items() if value is not None)
+    return "\n".join(f"{key}: {_value(key, value)}" for key, value in shown.items() if value not in (None, []))
 
 
 def _value(key: str, value: Any) -> str:

@@ -28,7 +28,7 @@ SETTLE_SECONDS = 3.0
 
 @click.group(epilog="Example: stockade keys rotate")
 def keys() -> None:
-    """List and rotate the keys that sign tokens, and change the key that seals them."""
+    """List and rotate signing keys; change the key that seals them."""
 
 
 @keys.command("list", epilog="Example: stockade keys list")
@@ -74,7 +74,7 @@ def rotate(place: Place, overlap: int) -> None:
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="64 hexadecimal digits, mode 0600: (umask 077; openssl rand -hex 32 > FILE)",
+    help="64 hexadecimal digits, mode 0600: (umask 077; openssl rand -hex 32 > FILE).",
 )
 def reseal(place: Place, new_key_file: Path) -> None:
     """Change the key-encryption key: everything sealed is sealed anew.

@@ -33,8 +33,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "status": "stockade.cli.up:status",
         "reload": "stockade.cli.up:reload",
         "client": "stockade.cli.clients:client",
+        "user": "stockade.cli.users:user",
         "token": "stockade.cli.tokens:token",
         "keys": "stockade.cli.keys:keys",
+        "audit": "stockade.cli.audit:audit",
         "events": "stockade.cli.events:events",
         "explain": "stockade.cli.events:explain",
     }

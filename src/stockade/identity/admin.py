@@ -155,7 +155,7 @@ def update_client(storage: Storage, client: str, changes: ClientChanges) -> tupl
     with storage.write() as connection:
         found = _find(connection, client)
         method = found.auth_method if changes.auth_method is None else _auth_method(changes.auth_method)
-        metadata = parse_metadata(_kept_metadata(found, method) | dict(changes.metadata))
+        metadata = parse_metadata(_kept_metadata(found, method, changes) | dict(changes.metadata))
         require_coherent(method, metadata)
         kept = found.jwks if method is found.auth_method else None
         changed = replace(
@@ -175,10 +175,14 @@ def update_client(storage: Storage, client: str, changes: ClientChanges) -> tupl
         return _listed(changed, table.list_api_keys(connection, changed.client_id)), secret
 
 
-def _kept_metadata(client: ClientRecord, method: AuthMethod) -> dict[str, Any]:
-    """What is registered, without the certificate's name where that no longer proves anything."""
+def _kept_metadata(client: ClientRecord, method: AuthMethod, changes: ClientChanges) -> dict[str, Any]:
+    """What is registered, without what goes with a method or grant that the client had before."""
     kept = client.metadata.model_dump()
-    return kept if method is client.auth_method else kept | dict.fromkeys(SUBJECTS)
+    if method is not client.auth_method:
+        kept |= dict.fromkeys(SUBJECTS)
+    if "authorization_code" not in changes.metadata.get("grant_types", ("authorization_code",)):
+        kept |= {"redirect_uris": (), "post_logout_redirect_uris": ()}
+    return kept
 
 
 def _changed_secret(connection: Connection, before: ClientRecord, method: AuthMethod) -> str | None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import secrets
 import time
 import unicodedata
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
 from stockade.identity import audit
 from stockade.identity.audit import AuditEvent
-from stockade.identity.errors import AdministrationError
+from stockade.identity.config import People
+from stockade.identity.errors import AdministrationError, AlreadyThereError, NoSuchRecordError
 from stockade.identity.people.passwords import PasswordProblem, Passwords, problem_of
 from stockade.identity.people.sessions import end_in
 from stockade.identity.people.users import username_key
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from stockade.identity.audit import AuditRow
     from stockade.identity.storage import Storage
 
 ADMIN_ROLE = "admin"
@@ -94,7 +97,7 @@ def create_user(
             table.insert_user(connection, record, key, hashed)
             _record(connection, "user.created", record.user_id, by, now)
     except IntegrityError as error:
-        raise AdministrationError(f"a user named `{username}` exists", hint="choose another name") from error
+        raise AlreadyThereError(f"a user named `{username}` exists", hint="choose another name") from error
     return record
 
 
@@ -141,7 +144,7 @@ def disable_user(storage: Storage, user: str, by: str = "operator") -> UserRecor
         if table.set_user_disabled(connection, record.user_id, int(now)):
             record_revocation(connection, RevocationKind.USER, record.user_id, now)
             _record(connection, "user.disabled", record.user_id, by, now)
-        end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "user_disabled", now)
+        end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "user_disabled", now, by=by)
         return _find(connection, record.user_id)
 
 
@@ -163,7 +166,7 @@ def set_password(
     with storage.write() as connection:
         table.set_password(connection, record.user_id, hashed, int(now), must_change=True)
         _record(connection, "user.password_set", record.user_id, by, now)
-        end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "password_changed", now)
+        end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "password_changed", now, by=by)
         return _find(connection, record.user_id)
 
 
@@ -176,7 +179,7 @@ def reset_factors(storage: Storage, user: str, by: str = "operator") -> UserReco
         delete_passkeys(connection, record.user_id)
         delete_codes(connection, record.user_id)
         _record(connection, "user.factors_reset", record.user_id, by, now)
-        end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "factors_reset", now)
+        end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "factors_reset", now, by=by)
         return _find(connection, record.user_id)
 
 
@@ -187,34 +190,58 @@ def list_sessions(storage: Storage, user: str) -> list[SessionRow]:
         return stored_sessions(connection, record.user_id, int(time.time()), _IDLE_SECONDS)
 
 
-def revoke_session(storage: Storage, session_id: str) -> bool:
-    """End a session and what depends on it. False: it had ended. Raises AdministrationError for an unknown one."""
+def revoke_session(storage: Storage, session_id: str, by: str = "operator") -> bool:
+    """End a session and what depends on it. False: it had ended. Raises NoSuchRecordError."""
     now = time.time()
     with storage.write() as connection:
         row = find_session_by_id(connection, session_id)
         if row is None:
-            raise AdministrationError(f"no session `{session_id}`", hint="list them with `stockade user sessions NAME`")
-        return end_in(connection, row.user_id, [session_id], "revoked_by_administrator", now) > 0
+            raise _no_session(session_id)
+        return end_in(connection, row.user_id, [session_id], "revoked", now, by=by) > 0
 
 
-def revoke_sessions(storage: Storage, user: str) -> int:
-    """End all sessions of a person. Returns how many."""
+def revoke_sessions(storage: Storage, user: str, session_id: str | None = None, by: str = "operator") -> int:
+    """End the sessions of a person, or the one that is named. Returns how many."""
     now = time.time()
     with storage.write() as connection:
         user_id = _find(connection, user).user_id
-        return end_in(connection, user_id, live_session_ids(connection, user_id), "revoked_by_administrator", now)
+        live = live_session_ids(connection, user_id)
+        if session_id is not None and session_id not in live:
+            raise _no_session(session_id)
+        return end_in(connection, user_id, [session_id] if session_id else live, "revoked", now, by=by)
+
+
+def audit_page(storage: Storage, after: int | None, limit: int, user_id: str | None = None) -> list[AuditRow]:
+    """Up to `limit` events newer than number `after`, oldest first; without `after` the last ones."""
+    with storage.read() as connection:
+        if after is None:
+            return audit.read_last(connection, limit, user_id)
+        return list(islice(audit.read(connection, after, user_id), limit))
+
+
+def verify_audit(storage: Storage, known: tuple[int, bytes] | None = None) -> tuple[int, bytes]:
+    """Walk the chain. Returns the last event's number and digest, to be kept elsewhere and given as `known` later.
+
+    Raises BrokenChainError.
+    """
+    with storage.read() as connection:
+        return audit.verify(connection, known)
 
 
 def _find(connection: Connection, user: str) -> UserRecord:
     key = username_key(user)
     record = table.find_user(connection, user) or (table.find_user_by_key(connection, key) if key else None)
     if record is None:
-        raise AdministrationError(f"no user `{user}`", hint="list them with `stockade user list`")
+        raise NoSuchRecordError(f"no user `{user}`", hint="list them with `stockade user list`")
     return record
 
 
+def _no_session(session_id: str) -> NoSuchRecordError:
+    return NoSuchRecordError(f"no session `{session_id}`", hint="list them with `stockade user sessions NAME`")
+
+
 def _hash(record: UserRecord, password: str, passwords: Passwords | None) -> str:
-    problem = problem_of(password, (record.username, record.name, record.email))
+    problem = problem_of(password, (record.username, record.name, record.email, People().title))
     if problem is not None:
         raise AdministrationError(_SAID[problem], hint="use several unrelated words, 8 to 256 characters")
     return (passwords or Passwords()).hash_now(password)

@@ -33,7 +33,7 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 SUBJECTS = tuple(f"tls_client_auth_{name}" for name in ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email"))
 MAX_CERTIFICATES = 16
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_FAPI_METHODS = (AuthMethod.PRIVATE_KEY_JWT, AuthMethod.TLS_CLIENT_AUTH, AuthMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
+FAPI_METHODS = (AuthMethod.PRIVATE_KEY_JWT, AuthMethod.TLS_CLIENT_AUTH, AuthMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
 
 
 def require_coherent(method: AuthMethod, metadata: ClientMetadata) -> None:
@@ -90,7 +90,7 @@ def _require_certificate_subject(method: AuthMethod, metadata: ClientMetadata) -
 
 def _require_fapi(method: AuthMethod, metadata: ClientMetadata) -> None:
     """FAPI 2.0 Security Profile §5.3.2.1: confidential, by key or certificate, sender-constrained, pushed."""
-    if method not in _FAPI_METHODS:
+    if method not in FAPI_METHODS:
         raise AdministrationError(
             f"the profile `fapi2` does not take `{method.value}`",
             hint="prove the client by a key, --jwks FILE, or by a certificate, --certificate FILE",

@@ -146,9 +146,14 @@ class People(_Model):
 
 
 class AdminApi(_Model):
-    """The administration API: plain HTTP on loopback, meant to stand behind a gate of its own."""
+    """The administration API: plain HTTP on loopback, meant to stand behind a gate of its own.
+
+    `audience`: that gate's, by default the issuer and `/admin`. Tokens for it carry it (RFC 8707), and so do the
+    internal tokens that the API believes, so that no other upstream can pass one on. It belongs in `audiences` too.
+    """
 
     address: Address
+    audience: str | None = None
 
 
 class Lifetimes(_Model):
@@ -266,6 +271,13 @@ class Config(_Model):
     def base_path(self) -> str:
         """Path of the issuer URL, "" for most: every endpoint stands under it."""
         return urlsplit(self.issuer).path
+
+    @property
+    def admin_audience(self) -> str | None:
+        """`aud` of the administration API; None where there is none."""
+        if self.admin_api is None:
+            return None
+        return self.admin_api.audience or f"{self.issuer}/admin"
 
     @property
     def token_endpoint(self) -> str:

@@ -7,7 +7,7 @@
     KeysUnavailable           no usable signing key: 503 until the operator acts
     PasswordsBusy             more passwords to check than there are cores: 503, the caller tries again
     IssuerUnavailable         the external issuer cannot be asked: 503 to the gateway
-    AdministrationError       the operator at the command line (a StockadeError)
+    AdministrationError       the operator at the command line (a StockadeError), or the admin API's caller
 """
 
 from __future__ import annotations
@@ -63,6 +63,14 @@ class IssuerUnavailable(Unavailable):
 
 class AdministrationError(StockadeError):
     """An administrative operation cannot be done as asked."""
+
+
+class NoSuchRecordError(AdministrationError):
+    """What is to be administered does not exist."""
+
+
+class AlreadyThereError(AdministrationError):
+    """The name is taken."""
 
 
 def invalid_request(description: str) -> OAuthError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -21,6 +22,7 @@ from stockade.identity.keys.keyring import ensure_keys, open_keyring
 from stockade.identity.keys.reseal import SEALED, change_key
 from stockade.identity.keys.seal import Seal, ensure_key_file, load_seal, read_key_file
 from stockade.identity.storage import Storage, open_storage
+from stockade.identity.storage.pending import Pending, Purpose, find_pending, insert_pending
 from stockade.identity.storage.schema import metadata, totp_secrets, users
 
 if TYPE_CHECKING:
@@ -100,15 +102,20 @@ def fill(storage: Storage, seal: Seal) -> bytes:
     with storage.write() as connection:
         user = {"user_id": "u_1", "username": "ann", "username_key": "ann", "generation": 0, "created_at": 0}
         connection.execute(insert(users).values(**user))
-        sealed = seal.close(b"totp", "u_1")
+        sealed = seal.close(b"totp", "totp u_1")
         connection.execute(insert(totp_secrets).values(user_id="u_1", sealed_secret=sealed, created_at=0))
+        state = {"sealed": b64encode(seal.close(b"first", "totp u_1")).decode()}
+        insert_pending(connection, Pending(Purpose.TOTP_REGISTRATION, "u_1", state, 2**40), bytes(32), bytes(32))
     return ensure_derived_keys(storage, seal).digest("recovery code", "abcd")
 
 
 def opened_with(storage: Storage, seal: Seal) -> bytes:
     with storage.read() as connection:
         open_keyring(connection, seal)
-        assert seal.open(connection.execute(select(totp_secrets.c.sealed_secret)).scalar_one(), "u_1") == b"totp"
+        waiting = find_pending(connection, bytes(32), bytes(32), 0)
+        assert waiting is not None
+        assert seal.open(b64decode(waiting.state["sealed"]), "totp u_1") == b"first"
+        assert seal.open(connection.execute(select(totp_secrets.c.sealed_secret)).scalar_one(), "totp u_1") == b"totp"
     return ensure_derived_keys(storage, seal).digest("recovery code", "abcd")
 
 
@@ -121,11 +128,11 @@ def test_afterwards_the_new_key_opens_everything_and_the_old_one_nothing(storage
     old, new = key_file(tmp_path / "kek"), key_file(tmp_path / "new")
     derived = fill(storage, Seal(old))
     count = admin.change_key_encryption_key(storage, tmp_path / "kek", tmp_path / "new", lambda: None)
-    assert count == 4
+    assert count == 5
     assert read_key_file(tmp_path / "kek") == (new,)
     assert opened_with(storage, Seal(new)) == derived
     with pytest.raises(ValueError, match="does not open"), storage.read() as connection:
-        Seal(old).open(connection.execute(select(totp_secrets.c.sealed_secret)).scalar_one(), "u_1")
+        Seal(old).open(connection.execute(select(totp_secrets.c.sealed_secret)).scalar_one(), "totp u_1")
     with storage.read() as connection:
         assert [row.event.kind for row in audit.read(connection)] == ["keys.resealed"]
 
@@ -172,7 +179,7 @@ def test_what_a_server_seals_late_is_sealed_anew_too(storage: Storage, tmp_path:
     """It closed with the old key before the file changed and stored after the first pass."""
     old, new = key_file(tmp_path / "kek"), key_file(tmp_path / "new")
     fill(storage, Seal(old))
-    late = Seal(old).close(b"late", "u_2")
+    late = Seal(old).close(b"late", "totp u_2")
 
     def store_late() -> None:
         with storage.write() as connection:
@@ -183,7 +190,7 @@ def test_what_a_server_seals_late_is_sealed_anew_too(storage: Storage, tmp_path:
     change_key(storage, tmp_path / "kek", new, store_late)
     statement = select(totp_secrets.c.sealed_secret).where(totp_secrets.c.user_id == "u_2")
     with storage.read() as connection:
-        assert Seal(new).open(connection.execute(statement).scalar_one(), "u_2") == b"late"
+        assert Seal(new).open(connection.execute(statement).scalar_one(), "totp u_2") == b"late"
 
 
 def test_a_running_seal_follows_its_file(tmp_path: Path) -> None:

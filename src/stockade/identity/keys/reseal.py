@@ -6,6 +6,7 @@ rows are sealed anew, the old key leaves the file. Servers follow by themselves 
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from sqlalchemy import select, update
 from stockade.errors import StateError
 from stockade.identity.keys.derive import ROOT_NAME
 from stockade.identity.keys.seal import Seal, read_key_file, replace_key_file
-from stockade.identity.storage.schema import meta, signing_keys, totp_secrets
+from stockade.identity.storage.pending import Purpose
+from stockade.identity.storage.schema import meta, pending_sign_ins, signing_keys, totp_secrets
 from stockade.identity.storage.signing_keys import lock_signing_keys
 
 if TYPE_CHECKING:
@@ -25,10 +27,15 @@ if TYPE_CHECKING:
 
     from stockade.identity.storage import Storage
 
-# Everything sealed: table, the column that names the row, the sealed column, and what it is bound to.
+
+def _totp(user_id: str) -> str:
+    return f"totp {user_id}"
+
+
+# Everything sealed that has a column of its own: table, the column that names the row, the sealed column, and what it is bound to.
 SEALED: tuple[tuple[Table, Column[str], Column[bytes], Callable[[str], str]], ...] = (
     (signing_keys, signing_keys.c.kid, signing_keys.c.sealed_private_key, str),
-    (totp_secrets, totp_secrets.c.user_id, totp_secrets.c.sealed_secret, str),
+    (totp_secrets, totp_secrets.c.user_id, totp_secrets.c.sealed_secret, _totp),
 )
 
 
@@ -58,7 +65,11 @@ def reseal(storage: Storage, seal: Seal) -> int:
     try:
         with storage.write() as connection:
             lock_signing_keys(connection)
-            return _reseal_root(connection, seal) + sum(_reseal_table(connection, seal, *one) for one in SEALED)
+            return (
+                _reseal_root(connection, seal)
+                + _reseal_enrolments(connection, seal)
+                + sum(_reseal_table(connection, seal, *one) for one in SEALED)
+            )
     except ValueError as error:
         raise StateError(
             "the key-encryption key does not open this database",
@@ -73,6 +84,21 @@ def _reseal_root(connection: Connection, seal: Seal) -> int:
     closed = seal.close(seal.open(b64decode(text), ROOT_NAME), ROOT_NAME)
     connection.execute(update(meta).where(meta.c.name == ROOT_NAME).values(value=b64encode(closed).decode()))
     return 1
+
+
+def _reseal_enrolments(connection: Connection, seal: Seal) -> int:
+    """TOTP secrets that wait for their first code, and then go into their table as they are."""
+    table, count = pending_sign_ins, 0
+    waiting = select(table.c.digest, table.c.user_id, table.c.state).where(table.c.purpose == Purpose.TOTP_REGISTRATION)
+    for digest, user_id, state in connection.execute(waiting).all():
+        fields, bound_to = json.loads(state), _totp(user_id)
+        sealed = b64decode(fields["sealed"])
+        if seal.opens_first(sealed, bound_to):
+            continue
+        fields["sealed"] = b64encode(seal.close(seal.open(sealed, bound_to), bound_to)).decode()
+        connection.execute(update(table).where(table.c.digest == digest).values(state=json.dumps(fields)))
+        count += 1
+    return count
 
 
 def _reseal_table(

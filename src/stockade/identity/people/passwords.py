@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
@@ -54,6 +55,8 @@ class Passwords:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._pool: ThreadPoolExecutor | None = None
         self._running = 0
+        # Whoever comes by a thread of their own (administration) waits here.
+        self._room = threading.BoundedSemaphore(self._workers)
         self._decoy: str | None = None
         # How often the work was done: a wrong name must cost what a wrong password does.
         self.computed = 0
@@ -75,7 +78,8 @@ class Passwords:
             self._decoy = self._hasher.hash(secrets.token_urlsafe(32))
         self.computed += 1
         try:
-            matches = self._hasher.verify(self._decoy if hashed is None else hashed, normalised(password))
+            with self._room:
+                matches = self._hasher.verify(self._decoy if hashed is None else hashed, normalised(password))
         except (Argon2Error, InvalidHashError):
             return False
         return matches and hashed is not None
@@ -83,7 +87,8 @@ class Passwords:
     def hash_now(self, password: str) -> str:
         """`hash`, in this thread."""
         self.computed += 1
-        return self._hasher.hash(normalised(password))
+        with self._room:
+            return self._hasher.hash(normalised(password))
 
     def outdated(self, hashed: str) -> bool:
         """Whether the hash was made with other parameters than today's."""

@@ -127,16 +127,26 @@ def find(connection: Connection, digest: bytes, now: int, limits: Limits) -> Ses
 
 
 def end_in(
-    connection: Connection, user_id: str, session_ids: list[str], reason: str, now: float, address: str | None = None
+    connection: Connection,
+    user_id: str,
+    session_ids: list[str],
+    reason: str,
+    now: float,
+    address: str | None = None,
+    by: str | None = None,
 ) -> int:
-    """End those of the sessions that are this person's, in the caller's transaction. Returns how many were alive."""
+    """End those of the sessions that are this person's, in the caller's transaction. Returns how many were alive.
+
+    `by`: who did it, where it was not the person.
+    """
     ended = 0
+    detail = {"reason": reason, **({"by": by} if by else {})}
+    kind = "sign_out" if reason == "signed_out" else "session.revoked"
     for session_id in session_ids:
         row = table.find_session_by_id(connection, session_id)
         if row is None or row.user_id != user_id or not table.end_session(connection, session_id, now):
             continue
-        kind = "sign_out" if reason == "signed_out" else "session.revoked"
-        event = AuditEvent(kind, user_id, session_id=session_id, address=address, detail={"reason": reason})
+        event = AuditEvent(kind, user_id, session_id=session_id, address=address, detail=detail)
         audit.record(connection, event, now)
         ended += 1
     return ended

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 
 from stockade.errors import StateError
 from stockade.identity.errors import StorageUnavailable
-from stockade.identity.storage.migrations import Migrated, bring_up_to_date
+from stockade.identity.storage.migrations import Migrated, bring_up_to_date, refuse_other_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,15 +60,19 @@ class Storage:
         self.close()
 
 
-def open_storage(database_url: str) -> Storage:
+def open_storage(database_url: str, *, as_it_is: bool = False) -> Storage:
     """Open the database; make its tables if it has none, migrate it if it has older ones (`Storage.migrated`).
 
-    `sqlite:///PATH` (the file is made with mode 0600) or `postgresql://…`. Raises StateError with what to do.
+    `sqlite:///PATH` (the file is made with mode 0600) or `postgresql://…`. `as_it_is` changes nothing, and refuses
+    what would need it. Raises StateError with what to do.
     """
     url = _parse(database_url)
     storage = Storage(_sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url))
     try:
         with _translated():
+            if as_it_is:
+                refuse_other_schema(storage.engine)
+                return storage
             migrated = bring_up_to_date(storage.engine)
     except StorageUnavailable as error:
         storage.close()

@@ -32,12 +32,21 @@ def mint_internal_token(keyring: Keyring, config: Config, verified: VerifiedCred
         exp = min(exp, verified.exp)
     claims = {
         "iss": config.issuer,
-        "aud": config.internal_audience,
+        # Of the administration API its own: what another upstream was handed must not open it.
+        "aud": verified.aud if verified.aud == config.admin_audience else config.internal_audience,
         "sub": verified.sub,
         "client_id": verified.client_id,
         "scope": " ".join(verified.scopes),
         "iat": issued_at,
         "exp": exp,
         "jti": secrets.token_urlsafe(16),
+        **_authentication(verified),
     }
     return InternalToken(keyring.sign(claims, "at+jwt"), exp)
+
+
+def _authentication(verified: VerifiedCredential) -> dict[str, Any]:
+    """RFC 9068 §2.2.1: how the person signed in, where there is one."""
+    who = verified.authorization
+    known = {"auth_time": who.auth_time, "acr": who.acr, "amr": list(who.amr) or None}
+    return {name: value for name, value in known.items() if value is not None}

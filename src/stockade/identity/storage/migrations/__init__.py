@@ -71,6 +71,17 @@ def bring_up_to_date(engine: Engine) -> Migrated | None:
         return Migrated(before, HEAD, copy)
 
 
+def refuse_other_schema(engine: Engine) -> None:
+    """Raise StateError unless the schema is today's; nothing is changed."""
+    with engine.connect() as connection:
+        found = _revision(connection)
+    if found != HEAD:
+        raise StateError(
+            f"the identity database has {f'schema {found}' if found else 'no tables'}, not {HEAD}",
+            hint="`stockade up` brings it up to date",
+        )
+
+
 def _revision(connection: Connection) -> str | None:
     """Of the database as it is; None for an empty one."""
     tables = inspect(connection)
