@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from stockade.identity.endpoints.device_authorization import device_authorization
-from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
-from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
-from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
 from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
-from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.introspect_public import introspect_public
 from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.metadata import jwks, metadata
