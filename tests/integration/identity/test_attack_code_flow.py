@@ -22,15 +22,16 @@ from code_support import (
 )
 from dpop_support import DpopKey
 from identity_support import credentials, introspect
+from sqlalchemy import func, select
 
 from stockade.identity import admin
 from stockade.identity.interactions import Decision
-from stockade.identity.storage.schema import authorization_codes
+from stockade.identity.storage.schema import authorization_codes, interactions
 from stockade.identity.storage.sessions import end_session
 from stockade.identity.storage.users import set_user_disabled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import httpx
     from identity_support import Server
@@ -622,3 +623,31 @@ def test_a_poisoned_host_header_reaches_no_url(
         everything = answer.text + json.dumps(dict(answer.headers))
         assert "evil" not in everything
     assert tokens.json()["id_token"]
+
+
+# ---- floods
+
+
+def test_filling_the_database_with_requests_that_nobody_answers(make_server: Callable[..., Server]) -> None:
+    server = make_server().start()
+    client = application(server, "flooded")
+    with server.outside() as http:
+        stranger, signed_in = Someone(server, http), Someone(server, http)
+        url = Attempt(client.client_id).url()
+        begun = sum(at_once(8, lambda _: _begin_until_refused(server, url)))
+        assert 300 <= begun < 2_000
+        answer = stranger.open(url)
+        assert (answer.status_code, "retry-after" in answer.headers) == (429, True)
+        signed_in.sign_in()
+        assert "code" in sent_back(signed_in.open(url))
+    with server.storage() as storage, storage.read() as connection:
+        assert connection.execute(select(func.count()).select_from(interactions)).scalar_one() == begun
+
+
+def _begin_until_refused(server: Server, url: str) -> int:
+    begun = 0
+    with server.outside() as http:
+        while http.get(url, follow_redirects=False).status_code == 303 and begun < 2_000:
+            begun += 1
+            http.cookies.clear()
+    return begun

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -323,6 +325,19 @@ def test_without_an_id_token_of_this_session_the_user_is_asked(
     assert page_of(forged, server) == "/signed-out"
 
 
+def test_the_sign_out_page_brings_the_browser_back(server: Server, client: CreatedClient, someone: Someone) -> None:
+    parameters = {"post_logout_redirect_uri": GOODBYE, "client_id": client.client_id, "state": "s"}
+    asked = someone.http.get("/oauth2/logout", params=parameters, follow_redirects=False)
+    page = someone.open(asked.headers["location"])
+    action = unescape(re.search(r'<form method="post" action="([^"]+)"', page.text)[1])  # type: ignore[index]
+    hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+    done = someone.http.post(action, data=hidden, headers={"Origin": server.issuer}, follow_redirects=False)
+    assert done.status_code == 200, done.text
+    onward = unescape(re.search(r'href="([^"]*/oauth2/logout/continue[^"]*)"', done.text)[1])  # type: ignore[index]
+    assert sent_back(someone.open(onward), to=GOODBYE) == {"state": "s"}
+    assert page_of(someone.open(Attempt(client.client_id).url()), server) == "/sign-in"
+
+
 @pytest.mark.parametrize(
     "uri",
     [
@@ -366,7 +381,10 @@ def test_what_is_public_is_for_every_site(outside: httpx.Client, path: str) -> N
 
 
 @pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/revoke", "/oauth2/userinfo"])
-def test_tokens_are_for_the_sites_of_public_clients(outside: httpx.Client, spa: CreatedClient, path: str) -> None:
+def test_tokens_are_for_the_sites_of_public_clients(
+    server: Server, outside: httpx.Client, spa: CreatedClient, path: str
+) -> None:
+    application(server, f"confidential {path}", redirect_uris=("https://confidential.example/cb",))
     for origin in ("https://spa.example", "http://127.0.0.1:5173"):
         later_than_known(outside, origin)
         asked = preflight(outside, path, origin)
@@ -380,7 +398,7 @@ def test_tokens_are_for_the_sites_of_public_clients(outside: httpx.Client, spa: 
     for origin in (
         "https://evil.example",
         "null",
-        "https://app.example",
+        "https://confidential.example",
         "https://spa.example.evil.example",
         "http://spa.example",
     ):
