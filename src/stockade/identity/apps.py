@@ -122,5 +122,5 @@ async def _not_found(_request: Request, _error: Exception) -> Response:
 
 
 async def _not_allowed(_request: Request, error: Exception) -> Response:
-    allow = (getattr(error, "headers", None) or {}).get("Allow", "")
-    return private_json({"error": "method_not_allowed"}, 405, {"Allow": allow})
+    allow = (getattr(error, "headers", None) or {}).get("Allow", "").split(", ")
+    return private_json({"error": "method_not_allowed"}, 405, {"Allow": ", ".join(sorted(allow))})
