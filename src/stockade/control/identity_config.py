@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from stockade.control.state import StateFolder
@@ -33,6 +33,16 @@ def scopes_of(description: Description) -> tuple[str, ...]:
     return tuple(sorted(defined | asked))
 
 
+def scope_texts_of(description: Description) -> dict[str, str]:
+    """What the schemes say that their scopes mean, for the consent page."""
+    return {
+        scope: text.strip()
+        for scheme in description.security_schemes.values()
+        for scope, text in sorted(scheme.scopes.items())
+        if text.strip()
+    }
+
+
 def database_url(policy: Policy, state: StateFolder) -> str:
     """SQLAlchemy URL of the identity database."""
     return policy.identity.database_url or f"sqlite:///{state.identity / 'identity.db'}"
@@ -43,6 +53,7 @@ def identity_config(
     state: StateFolder,
     *,
     scopes: Iterable[str],
+    scope_texts: Mapping[str, str] | None = None,
     certificate: Path,
     key: Path,
     public_address: str,
@@ -56,6 +67,7 @@ def identity_config(
         "issuer": policy.issuer if embedded else f"https://{public_address}",
         "audiences": [policy.audience],
         "internal_audience": policy.audience,
+        "people": {"scopes": dict(scope_texts or {})},
         "scopes": list(dict.fromkeys([*scopes, *OPENID_SCOPES])) if embedded else list(scopes),
         "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
         "internal": {

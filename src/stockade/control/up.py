@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockade.control import bundles
 from stockade.control import state as st
-from stockade.control.identity_config import identity_config, scopes_of
+from stockade.control.identity_config import identity_config, scope_texts_of, scopes_of
 from stockade.control.metrics import MetricsServer
 from stockade.control.sockets import free_port, listen, port_of, split
 from stockade.control.watch import Watcher
@@ -323,6 +323,7 @@ class Installation:
             self._policy,
             self._state,
             scopes=scopes_of(description),
+            scope_texts=scope_texts_of(description),
             certificate=certificate,
             key=key,
             public_address=self._policy.identity.listen,

@@ -17,9 +17,11 @@ from stockade.identity.endpoints.introspect_public import introspect_public
 from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.metadata import jwks, metadata
 from stockade.identity.endpoints.par import par
+from stockade.identity.endpoints.register import delete_client, read_client, register, replace_client
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
 from stockade.identity.endpoints.userinfo import userinfo
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -57,9 +59,15 @@ def public_app(services: Services) -> Starlette:
             ("POST", f"{base}/oauth2/revoke", revoke),
             ("POST", f"{base}/oauth2/device_authorization", device_authorization),
             ("POST", f"{base}/oauth2/introspect", introspect_public),
+            ("POST", f"{base}/oauth2/register", register),
+            ("GET", f"{base}/oauth2/register/{{client_id}}", read_client),
+            ("PUT", f"{base}/oauth2/register/{{client_id}}", replace_client),
+            ("DELETE", f"{base}/oauth2/register/{{client_id}}", delete_client),
         ]
     application = _application(services, endpoints)
     _open_to_browsers(services, application)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
     return application
 
 

@@ -6,8 +6,10 @@ Signing in is a session of the real module, stored as its page would; agreeing i
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from base64 import urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from identity_support import credentials
 from page_support import run
+from sqlalchemy import update
 
-from stockade.identity import interactions
+from stockade.identity import audit, interactions
 from stockade.identity.browser import Browser
 from stockade.identity.clients_metadata import ClientMetadata
 from stockade.identity.config import Sessions
@@ -27,6 +30,8 @@ from stockade.identity.people.sessions import Session, Start
 from stockade.identity.storage.users import UserRecord, insert_user
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
     from identity_support import Server
 
@@ -109,26 +114,27 @@ class Someone:
 
     def decide(self, url: str, decision: Decision) -> httpx.Response:
         """Decide as the consent page does, and go back to the endpoint. `url` is where the page would be."""
-        assert self.session is not None
-        secret = dict(parse_qsl(urlsplit(url).query))["i"]
-        self._finish(secret, decision)
-        return self.open(f"/oauth2/authorize/continue?i={secret}")
+        self.agree(url, decision)
+        return self.go_on(url)
+
+    def agree(self, url: str, decision: Decision) -> None:
+        """Decide, and stay."""
+        browser, session = Browser(str(self.http.cookies.get(BROWSER)), new=False), self.session
+        with self.server.storage() as storage:
+            run(storage, lambda services: _decide(services, _secret(url), browser, session, decision))
 
     def go_on(self, url: str) -> httpx.Response:
         """Go back to the endpoint after a page's step."""
-        secret = dict(parse_qsl(urlsplit(url).query))["i"]
-        return self.open(f"/oauth2/authorize/continue?i={secret}")
-
-    def _finish(self, secret: str, decision: Decision) -> None:
-        assert self.session is not None
-        with self.server.storage() as storage:
-            browser = Browser(str(self.http.cookies.get(BROWSER)), new=False)
-            run(storage, lambda services: _decide(services, secret, browser, self.session, decision))
+        return self.open(f"/oauth2/authorize/continue?i={_secret(url)}")
 
     def _set(self, name: str, value: str) -> None:
         if name in self.http.cookies:
             self.http.cookies.delete(name)
         self.http.cookies.set(name, value, domain="localhost.local", path="/")  # cookiejar's name for it
+
+
+def _secret(url: str) -> str:
+    return dict(parse_qsl(urlsplit(url).query))["i"]
 
 
 async def _decide(services: Any, secret: str, browser: Browser, session: Session | None, decision: Decision) -> None:
@@ -223,3 +229,31 @@ def tokens_for(
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
     return result
+
+
+def later(server: Server, column: Any, seconds: float) -> None:
+    """Let time pass for one column of every row: what was then is longer ago, what ends does so sooner."""
+    with server.storage() as storage, storage.write() as connection:
+        connection.execute(update(column.table).where(column.is_not(None)).values({column: column - seconds}))
+
+
+def audited(server: Server, kind: str, client: CreatedClient) -> list[dict[str, Any]]:
+    """The details of the audit's events of one kind about one client."""
+    with server.storage() as storage, storage.read() as connection:
+        return [
+            dict(row.event.detail)
+            for row in audit.read(connection)
+            if row.event.kind == kind and row.event.client_id == client.client_id
+        ]
+
+
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work` in so many threads that wait for each other before they begin."""
+    barrier = threading.Barrier(count)
+
+    def begin(number: int) -> Any:
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))

@@ -35,10 +35,19 @@ ENDPOINTS = {
     "revocation_endpoint": "revoke",
     "userinfo_endpoint": "userinfo",
     "end_session_endpoint": "logout",
+    "introspection_endpoint": "introspect",
+    "device_authorization_endpoint": "device_authorization",
 }
 # Those that mutual TLS serves (RFC 8705 §5), and those at which clients prove themselves.
-ALIASED = ("token_endpoint", "pushed_authorization_request_endpoint", "revocation_endpoint", "userinfo_endpoint")
-AUTHENTICATED = ("token_endpoint", "revocation_endpoint")
+ALIASED = (
+    "token_endpoint",
+    "pushed_authorization_request_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "introspection_endpoint",
+    "device_authorization_endpoint",
+)
+AUTHENTICATED = ("token_endpoint", "revocation_endpoint", "introspection_endpoint")
 
 
 async def metadata(services: Services, _request: Request) -> Response:
@@ -65,7 +74,10 @@ def describe(config: Config) -> dict[str, Any]:
 
 
 def _endpoints(config: Config) -> dict[str, Any]:
-    return {member: f"{config.issuer}/oauth2/{path}" for member, path in ENDPOINTS.items()}
+    endpoints = {member: f"{config.issuer}/oauth2/{path}" for member, path in ENDPOINTS.items()}
+    if config.registration != "off":
+        endpoints["registration_endpoint"] = f"{config.issuer}/oauth2/register"
+    return endpoints
 
 
 def _client_authentication(config: Config) -> dict[str, Any]:
@@ -79,7 +91,9 @@ def _client_authentication(config: Config) -> dict[str, Any]:
     for endpoint in AUTHENTICATED:
         announced[f"{endpoint}_auth_methods_supported"] = [method.value for method in methods]
         announced[f"{endpoint}_auth_signing_alg_values_supported"] = list(algorithms)
-    return announced
+    # A public client is nobody's resource server.
+    proved = [method.value for method in methods if method is not AuthMethod.NONE]
+    return announced | {"introspection_endpoint_auth_methods_supported": proved}
 
 
 _BY_CERTIFICATE = (AuthMethod.TLS_CLIENT_AUTH, AuthMethod.SELF_SIGNED_TLS_CLIENT_AUTH)
@@ -109,6 +123,8 @@ def _protocol(config: Config) -> dict[str, Any]:
         "require_pushed_authorization_requests": config.par.required or is_fapi2(config),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [ALGORITHM],
+        # RFC 9701 §6
+        "introspection_signing_alg_values_supported": [ALGORITHM],
         "acr_values_supported": list(ACRS),
         "prompt_values_supported": sorted(PROMPTS),
         "claims_supported": [*CLAIMS, "acr", "amr", "auth_time", "sid"],
