@@ -12,9 +12,10 @@ import click
 import pytest
 from pydantic import BaseModel
 
+from stockade.cli.check import ALL_CHECKS
 from stockade.cli.main import COMMANDS, cli
 from stockade.observe.explain import LAYERS, REASONS
-from stockade.policy import CHECKS, Policy
+from stockade.policy import Policy
 from stockade.policy.extensions import OperationExtension, SchemaExtension
 from stockade.policy.load import model_in
 
@@ -127,19 +128,19 @@ def test_the_problem_page_names_no_rule() -> None:
 
 
 def test_every_check_has_its_section() -> None:
-    assert headings("checks.md", "###") == [check.id for check in CHECKS]
+    assert headings("checks.md", "###") == [check.id for check in ALL_CHECKS]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.id)
 def test_every_check_says_its_level_on_the_page(check: object) -> None:
     level = {"high": "Error", "medium": "Warning", "low": "Note", "info": "Note"}[check.severity]  # type: ignore[attr-defined]
     page = (ROOT / "docs/checks.md").read_text()
     assert f"### {check.id}\n\n{level}. " in page  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.id)
 def test_every_check_is_tested_by_name(check: object) -> None:
-    assert f'"{check.id}"' in sources("tests/unit/policy/*.py")  # type: ignore[attr-defined]
+    assert f'"{check.id}"' in sources("tests/unit/policy/*.py", "tests/unit/identity/test_identity_client_lint.py")  # type: ignore[attr-defined]
 
 
 # Commands

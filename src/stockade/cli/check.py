@@ -16,8 +16,14 @@ from stockade import policy as policies
 from stockade.cli import output
 from stockade.cli.inputs import DEFAULT_FILE, UNASKED_UPSTREAM, Place, from_command_line, read_policy, with_policy
 from stockade.control import bundles
-from stockade.control.state import open_state, write_atomically
-from stockade.errors import InputError
+from stockade.control.identity_config import OPENID_SCOPES, database_url, scopes_of
+from stockade.control.state import StateFolder, open_state, write_atomically
+from stockade.errors import InputError, StateError
+from stockade.identity import admin
+from stockade.identity.client_lint import CHECKS as CLIENT_CHECKS
+from stockade.identity.client_lint import lint_clients
+from stockade.identity.errors import StorageUnavailable
+from stockade.identity.storage import open_storage
 from stockade.policy import CHECKS
 
 if TYPE_CHECKING:
@@ -25,7 +31,10 @@ if TYPE_CHECKING:
 
     from stockade.compiler import Compiled
     from stockade.findings import Finding
+    from stockade.policy import Policy
+    from stockade.spec.model import Description
 
+ALL_CHECKS = (*CHECKS, *CLIENT_CHECKS)
 FOUND_STATUS = 1
 LEVELS = ("error", "warning", "note")
 SHOWN_PER_CHECK = 5
@@ -75,7 +84,7 @@ def init(description: Path, upstream: str, target: Path, force: bool) -> None:
 @click.option("--all", "show_all", is_flag=True, help="Every place of a finding that has many, in plain form too.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 def check(place: Place, as_json: bool, form: str, show_all: bool, strict: bool) -> int:
-    """Lint the description, the policy, and the gaps between.
+    """Lint the description, the policy, the gaps between, the clients.
 
     Exit status 1 when there are errors. All mistakes of the policy file are shown, not the first alone.
     """
@@ -83,7 +92,7 @@ def check(place: Place, as_json: bool, form: str, show_all: bool, strict: bool) 
     if as_json or form == "json":
         click.echo(json.dumps([finding.as_json() for finding in found], indent=2, ensure_ascii=False))
     elif form == "sarif":
-        click.echo(json.dumps(findings.to_sarif(found, CHECKS), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(findings.to_sarif(found, ALL_CHECKS), indent=2, ensure_ascii=False))
     else:
         click.echo(_plain(found, None if show_all else SHOWN_PER_CHECK))
     bad = {"error", "warning"} if strict else {"error"}
@@ -147,9 +156,33 @@ def _findings(place: Place) -> list[Finding]:
         return [policies.unusable(mistake) for mistake in mistakes]
     policy = read_policy(place)
     try:
-        return policies.lint(policy, bundles.load_description(policy))
+        description = bundles.load_description(policy)
+        found = policies.lint(policy, description)
     except InputError as error:
         return [policies.unusable(error)]
+    return [*found, *_client_findings(policy, description)]
+
+
+def _client_findings(policy: Policy, description: Description) -> list[Finding]:
+    """On the clients, where there is a database of them; it is only read."""
+    state = StateFolder(policy.state.absolute())
+    url = database_url(policy, state)
+    file = url.removeprefix("sqlite:///")
+    if policy.identity.issuer != "embedded" or (file != url and not Path(file).exists()):
+        return []
+    try:
+        with open_storage(url, as_it_is=True) as storage:
+            clients = admin.list_clients(storage)
+    except (StateError, StorageUnavailable) as error:
+        output.say(f"the clients were not checked: {error}")
+        return []
+    return lint_clients(
+        clients,
+        (*scopes_of(description), *OPENID_SCOPES),
+        profile=policy.identity.profile,
+        token_binding=policy.identity.token_binding,
+        location=policy.locate("identity"),
+    )
 
 
 def _plain(found: list[Finding], limit: int | None) -> str:

@@ -1,4 +1,4 @@
-"""`stockade client`: machine clients, their secrets and API keys. Works whether Stockade runs or not."""
+"""`stockade client`: clients, their secrets and API keys. Works whether Stockade runs or not."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stockade.cli import output
+from stockade.cli.client_options import Registration, registration_options
 from stockade.cli.inputs import installation, read_policy, with_installation
 from stockade.control.identity_config import database_url
 from stockade.control.state import open_state
-from stockade.errors import InputError, StateError
+from stockade.errors import StateError
 from stockade.identity import admin
 from stockade.identity.errors import StorageUnavailable
 from stockade.identity.storage import open_storage
+from stockade.identity.storage.clients import AuthMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stockade.cli.inputs import Place
+    from stockade.identity.clients_metadata import ClientMetadata
     from stockade.identity.storage import Storage
 
 
@@ -46,6 +48,8 @@ def identity_storage(place: Place, *, make: bool = False) -> Iterator[Storage]:
         url = f"sqlite:///{state.identity / 'identity.db'}"
     try:
         with open_storage(url) as storage:
+            if storage.migrated:
+                output.say(str(storage.migrated))
             yield storage
     except StorageUnavailable as error:
         raise StateError(
@@ -55,7 +59,7 @@ def identity_storage(place: Place, *, make: bool = False) -> Iterator[Storage]:
 
 @click.group(epilog="Example: stockade client create billing --scope orders:read")
 def client() -> None:
-    """Create, list, disable and rotate machine clients."""
+    """Create, show, change and disable clients; rotate their secrets."""
 
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -65,28 +69,29 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON."
 @with_installation
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable.")
-@click.option(
-    "--jwks",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Public keys: use private_key_jwt, no secret.",
-)
+@registration_options
 @click.option("--api-key", is_flag=True, help="Make an API key too, for descriptions that use them.")
 @as_json_option
-def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, api_key: bool, as_json: bool) -> None:
+def create(place: Place, name: str, scopes: tuple[str, ...], asked: Registration, api_key: bool, as_json: bool) -> None:
     """Create a client.
 
-    Its secret (and API key) is shown once and kept as a digest only.
+    Without --grant it asks for tokens for itself (client_credentials). Its secret (and API key) is shown once and kept
+    as a digest only.
     """
-    method = "private_key_jwt" if jwks else "client_secret_basic"
-    keys = _read_jwks(jwks) if jwks else None
+    method = asked.auth_method or AuthMethod.CLIENT_SECRET_BASIC
+    # Who cannot prove itself gets no grant that it did not ask for: an API key is all that it holds.
+    unasked = {"grant_types": ()} if method == AuthMethod.NONE else {}
+    metadata = admin.parse_metadata(unasked | dict(asked.metadata))
     with identity_storage(place, make=True) as storage:
-        made = admin.create_client(storage, name, _split(scopes), method, keys, api_key=api_key)
+        made = admin.create_client(
+            storage, name, _split(scopes), method, asked.jwks, api_key=api_key, metadata=metadata
+        )
     shown: dict[str, Any] = {
         "client_id": made.client_id,
         "name": made.name,
         "auth_method": str(made.auth_method),
         "scopes": list(made.scopes),
+        **_registered(made.metadata),
     }
     if made.client_secret:
         shown["client_secret"] = made.client_secret
@@ -98,6 +103,46 @@ def create(place: Place, name: str, scopes: tuple[str, ...], jwks: Path | None, 
         output.say(KEEP)
 
 
+@client.command(epilog="Example: stockade client show billing --json")
+@with_installation
+@click.argument("name_or_id")
+@as_json_option
+def show(place: Place, name_or_id: str, as_json: bool) -> None:
+    """Show what is registered of a client; no secret can be shown again."""
+    with identity_storage(place) as storage:
+        found = admin.show_client(storage, name_or_id)
+    output.emit(_shown(found), as_json=as_json, text=lines)
+
+
+@client.command(epilog="Example: stockade client update shop --redirect-uri https://shop.example.com/callback")
+@with_installation
+@click.argument("name_or_id")
+@click.option("--name", metavar="NAME", help="A new name.")
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="The scopes from now on; repeatable.")
+@registration_options
+@as_json_option
+def update(
+    place: Place, name_or_id: str, name: str | None, scopes: tuple[str, ...], asked: Registration, as_json: bool
+) -> None:
+    """Change what is registered of a client.
+
+    What is given replaces what was there; the rest stays. Tokens that it holds stay as they are: `disable` ends them.
+    """
+    changes = admin.ClientChanges(
+        name=name,
+        scopes=_split(scopes) if scopes else None,
+        auth_method=asked.auth_method,
+        jwks=asked.jwks,
+        metadata=asked.metadata,
+    )
+    with identity_storage(place) as storage:
+        changed, secret = admin.update_client(storage, name_or_id, changes)
+    shown = _shown(changed) | ({"client_secret": secret} if secret else {})
+    output.emit(shown, as_json=as_json, text=lines)
+    if secret and not as_json:
+        output.say(KEEP)
+
+
 @client.command("list", epilog="Example: stockade client list --json")
 @with_installation
 @as_json_option
@@ -105,7 +150,7 @@ def list_clients(place: Place, as_json: bool) -> None:
     """List the clients, their scopes and how many API keys they have."""
     with identity_storage(place) as storage:
         clients = admin.list_clients(storage)
-    listed = [{**asdict(one), "auth_method": str(one.auth_method)} for one in clients]
+    listed = [_shown(one) for one in clients]
     output.emit(listed, as_json=as_json, text=_table)
 
 
@@ -183,27 +228,37 @@ def _split(scopes: tuple[str, ...]) -> list[str]:
     return [scope for entry in scopes for scope in entry.split()]
 
 
-def _read_jwks(path: Path) -> dict[str, Any]:
-    hint = 'a JWK Set (RFC 7517) of public keys: {"keys": [{"kty": …}]}'
-    try:
-        keys = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read `{path}`: {(error.strerror or 'unknown').lower()}", hint=hint) from error
-    except ValueError as error:
-        raise InputError(f"`{path}` is not JSON", hint=hint) from error
-    if not isinstance(keys, dict):
-        raise InputError(f"`{path}` is not a JWK Set", hint=hint)
-    return keys
+def _shown(found: admin.ListedClient) -> dict[str, Any]:
+    return {
+        "client_id": found.client_id,
+        "name": found.name,
+        "auth_method": str(found.auth_method),
+        "scopes": list(found.scopes),
+        **_registered(found.metadata),
+        "jwks": found.jwks,
+        "created_at": found.created_at,
+        "disabled_at": found.disabled_at,
+        "api_keys": [asdict(key) for key in found.api_keys],
+    }
+
+
+def _registered(metadata: ClientMetadata) -> dict[str, Any]:
+    """The grants, and what else differs from a plain client."""
+    return {"grant_types": list(metadata.grant_types)} | metadata.model_dump(mode="json", exclude_defaults=True)
 
 
 def lines(shown: dict[str, Any]) -> str:
     """`name: value` for each; what is not known is left out, times are written out."""
-    return "\n".join(f"{key}: {_value(key, value)}" for key, value in shown.items() if value is not None)
+    return "\n".join(f"{key}: {_value(key, value)}" for key, value in shown.items() if value not in (None, []))
 
 
 def _value(key: str, value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " ".join(value)
+        return " ".join(one if isinstance(one, str) else one["key_id"] for one in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return output.count(len(value["keys"]), "key")
     return datetime.fromtimestamp(value, UTC).isoformat(" ") if key.endswith("_at") else str(value)
 
 

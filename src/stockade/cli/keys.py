@@ -1,8 +1,10 @@
-"""`stockade keys`: the keys that sign the tokens for the API behind."""
+"""`stockade keys`: the keys that sign tokens, and the key that seals them."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +12,7 @@ import click
 from stockade.cli import output
 from stockade.cli.clients import as_json_option, identity_storage
 from stockade.cli.inputs import installation, with_installation
+from stockade.control.state import running_supervisor
 from stockade.errors import StateError
 from stockade.identity import admin
 from stockade.identity.config import KeyEncryptionKey
@@ -19,11 +22,13 @@ if TYPE_CHECKING:
     from stockade.cli.inputs import Place
 
 DAY_SECONDS = 86_400
+# Longer than what a server seals takes to be stored.
+SETTLE_SECONDS = 3.0
 
 
 @click.group(epilog="Example: stockade keys rotate")
 def keys() -> None:
-    """List and rotate the keys that sign internal tokens."""
+    """List and rotate signing keys; change the key that seals them."""
 
 
 @keys.command("list", epilog="Example: stockade keys list")
@@ -56,16 +61,44 @@ def rotate(place: Place, overlap: int) -> None:
 
     A running server takes it up within seconds. It rotates them by itself; this is for a key that may have leaked.
     """
-    sealed_by = installation(place).identity / "kek"
-    if not sealed_by.exists():
-        raise StateError(
-            f"there is no key-encryption key `{sealed_by}`",
-            hint="`stockade up` makes it at its first start; if it did, restore the key from your backup",
-        )
-    seal = load_seal(KeyEncryptionKey(file=sealed_by))
+    seal = load_seal(KeyEncryptionKey(file=_key_file(place)))
     with identity_storage(place) as storage:
         admin.rotate_keys(storage, seal, overlap)
     output.say("the next signing key is in force")
+
+
+@keys.command(epilog="Example: stockade keys reseal --new-key-file new-kek")
+@with_installation
+@click.option(
+    "--new-key-file",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="64 hexadecimal digits, mode 0600: (umask 077; openssl rand -hex 32 > FILE).",
+)
+def reseal(place: Place, new_key_file: Path) -> None:
+    """Change the key-encryption key: everything sealed is sealed anew.
+
+    A running server follows by itself, and no request fails. If it is interrupted, give it again with the same file.
+    Back the new key up with the database: the old one no longer opens it.
+    """
+    key_file = _key_file(place)
+    running = running_supervisor(installation(place)) is not None
+    with identity_storage(place) as storage:
+        count = admin.change_key_encryption_key(
+            storage, key_file, new_key_file, lambda: time.sleep(SETTLE_SECONDS if running else 0)
+        )
+    output.say(f"{output.count(count, 'secret')} sealed anew; the key now stands in `{key_file}`")
+
+
+def _key_file(place: Place) -> Path:
+    found = installation(place).identity / "kek"
+    if not found.exists():
+        raise StateError(
+            f"there is no key-encryption key `{found}`",
+            hint="`stockade up` makes it at its first start; if it did, restore the key from your backup",
+        )
+    return found
 
 
 def _table(listed: list[dict[str, Any]]) -> str:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
+    from stockade.policy.model import MutualTls
     from stockade.spec.model import Description
+
+
+# OpenID Connect Core §5.4, §11: not the API's, and known to every embedded server.
+OPENID_SCOPES = ("openid", "profile", "email", "offline_access")
+# Sections that read the same in both files.
+SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions", "people"}
 
 
 def scopes_of(description: Description) -> tuple[str, ...]:
@@ -26,6 +33,16 @@ def scopes_of(description: Description) -> tuple[str, ...]:
     return tuple(sorted(defined | asked))
 
 
+def scope_texts_of(description: Description) -> dict[str, str]:
+    """What the schemes say that their scopes mean, for the consent page."""
+    return {
+        scope: text.strip()
+        for scheme in description.security_schemes.values()
+        for scope, text in sorted(scheme.scopes.items())
+        if text.strip()
+    }
+
+
 def database_url(policy: Policy, state: StateFolder) -> str:
     """SQLAlchemy URL of the identity database."""
     return policy.identity.database_url or f"sqlite:///{state.identity / 'identity.db'}"
@@ -36,6 +53,7 @@ def identity_config(
     state: StateFolder,
     *,
     scopes: Iterable[str],
+    scope_texts: Mapping[str, str] | None = None,
     certificate: Path,
     key: Path,
     public_address: str,
@@ -49,7 +67,8 @@ def identity_config(
         "issuer": policy.issuer if embedded else f"https://{public_address}",
         "audiences": [policy.audience],
         "internal_audience": policy.audience,
-        "scopes": list(scopes),
+        "people": {"scopes": dict(scope_texts or {})},
+        "scopes": list(dict.fromkeys([*scopes, *OPENID_SCOPES])) if embedded else list(scopes),
         "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
         "internal": {
             "address": internal_address,
@@ -58,8 +77,14 @@ def identity_config(
             "ca": str(state.internal / "ca.pem"),
         },
         "key_encryption_key": {"file": str(state.identity / "kek")},
-        "lifetimes": {"access_token_seconds": policy.identity.access_token_lifetime_seconds},
+        "lifetimes": {
+            "access_token_seconds": policy.identity.access_token_lifetime_seconds,
+            "code_seconds": policy.identity.code_seconds,
+        },
+        **policy.identity.model_dump(mode="json", include=SAME_NAMES),
     }
+    if embedded and policy.identity.mtls is not None:
+        config["mtls"] = _mtls(policy.identity.mtls)
     if not embedded:
         config["external"] = {
             "issuer": policy.identity.issuer,
@@ -70,3 +95,8 @@ def identity_config(
             "leeway_seconds": external.leeway_seconds,
         }
     return config
+
+
+def _mtls(mtls: MutualTls) -> dict[str, Any]:
+    ca = str(mtls.client_ca.absolute()) if mtls.client_ca else None
+    return {"address": mtls.listen, "url": mtls.url, "ca": ca}

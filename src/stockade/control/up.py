@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from stockade.control import bundles
 from stockade.control import state as st
-from stockade.control.identity_config import identity_config, scopes_of
+from stockade.control.identity_config import identity_config, scope_texts_of, scopes_of
 from stockade.control.metrics import MetricsServer
 from stockade.control.sockets import free_port, listen, port_of, split
 from stockade.control.watch import Watcher
 from stockade.enforcement.admin import GatewayAdmin
 from stockade.enforcement.gateway_config import Places, gateway_config, thread_count
 from stockade.enforcement.supervision import Part, PartSpec
-from stockade.errors import InputError, StockadeError
+from stockade.errors import InputError, StockadeError, SupervisionError
 from stockade.identity import certificates
 from stockade.identity.keys.seal import ensure_key_file
 from stockade.supervised import SUPERVISOR
@@ -38,9 +38,31 @@ if TYPE_CHECKING:
     from stockade.control.bundles import Built
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
+    from stockade.policy.model import AdminApi, MutualTls
     from stockade.spec.model import Description
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+# What the authorization server reads again on SIGHUP; anything else needs a restart.
+TAKEN_UP_BY_SIGNAL = frozenset(
+    {
+        "scopes", "audiences", "internal_audience", "lifetimes", "public", "internal", "external", "profile",
+        "token_binding", "dpop", "refresh", "par", "device", "sessions", "people",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where everything listens. 0 where the policy asks for no such listener."""
+
+    gateway: int
+    issuer: int
+    internal: int
+    mtls: int
+    admin_gateway: int
+    admin_upstream: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +144,18 @@ class Installation:
         started = loop.time()
         asked = self._read_policy()
         self._sockets = listen(asked.listen.address, thread_count(asked))
-        self._ports = (port_of(self._sockets[0]), free_port(asked.identity.listen), free_port("127.0.0.1:0"))
+        self._ports = _take_ports(asked, port_of(self._sockets[0]))
         self._policy = self._with_ports(asked)
         self._prepare_certificates()
         description = bundles.load_description(self._policy)
-        self._identity = Part(self._identity_part(description), self._remark)
+        self._identity_config = self._make_identity_config(description)
+        self._identity = Part(self._identity_part(self._identity_config), self._remark)
         self._built, _ = await asyncio.gather(
             asyncio.to_thread(bundles.build, self._policy, self._state, description), self._identity.start()
         )
         bundles.publish(self._built, self._state)
-        self._gateway = Part(self._gateway_part(), self._remark)
+        self._gateway_config = self._make_gateway_config()
+        self._gateway = Part(self._gateway_part(self._gateway_config), self._remark)
         await self._gateway.start()
         self._start_metrics()
         ready = self._ready(await asyncio.to_thread(self._admin.status), loop.time() - started)
@@ -200,18 +224,45 @@ class Installation:
         await self._restart_what_changed()
         if certificates:
             await asyncio.to_thread(self._admin.reload_certificates)
+            self._identity.tell(signal.SIGHUP)
             self._say("certificates are read anew")
 
     async def _restart_what_changed(self) -> None:
-        description = self._built.description
-        if self._make_identity_config(description) != self._identity_config:
-            self._say("restarting the authorization server with its new configuration")
-            await self._identity.restart(self._identity_part(description))
+        await self._renew_identity(self._make_identity_config(self._built.description))
         if self._make_gateway_config() != self._gateway_config:
             await self._replace_gateway()
 
+    async def _renew_identity(self, wanted: dict[str, Any]) -> None:
+        """Let the authorization server take `wanted` up: by a signal where that suffices, else by a restart.
+
+        Raises SupervisionError when it does not start with it; then the one from before runs again.
+        """
+        before = self._identity_config
+        changed = {name for name in wanted.keys() | before.keys() if wanted.get(name) != before.get(name)}
+        if not changed:
+            return
+        if changed <= TAKEN_UP_BY_SIGNAL and ("external" in wanted) == ("external" in before):
+            self._identity_part(wanted)
+            self._identity.tell(signal.SIGHUP)
+            self._say("the authorization server takes up its new configuration")
+        else:
+            self._say("restarting the authorization server with its new configuration")
+            try:
+                await self._identity.restart(self._identity_part(wanted))
+            except SupervisionError:
+                await self._identity.restart(self._identity_part(before))
+                raise
+        self._identity_config = wanted
+
     async def _replace_gateway(self) -> None:
-        await self._gateway.replace(self._gateway_part())
+        """Raises SupervisionError when the new one does not start; then the old one stays, and so does its file."""
+        wanted = self._make_gateway_config()
+        try:
+            await self._gateway.replace(self._gateway_part(wanted))
+        except SupervisionError:
+            self._gateway_part(self._gateway_config)
+            raise
+        self._gateway_config = wanted
         self._say("a new gateway has taken over")
 
     def _refuse_moved_listeners(self, asked: Policy) -> None:
@@ -219,6 +270,8 @@ class Installation:
             ("listen.address", asked.listen.address, self._asked.listen.address),
             ("listen.threads", thread_count(asked), thread_count(self._asked)),
             ("identity.listen", asked.identity.listen, self._asked.identity.listen),
+            ("identity.mtls.listen", _listens(asked.identity.mtls), _listens(self._asked.identity.mtls)),
+            ("identity.admin_api.listen", _listens(asked.identity.admin_api), _listens(self._asked.identity.admin_api)),
             ("state", asked.state, self._asked.state),
         ):
             if new != old:
@@ -237,9 +290,13 @@ class Installation:
     def _with_ports(self, asked: Policy) -> Policy:
         """The policy with the ports that were taken, so that issuer and audience name them."""
         self._asked = asked
-        gateway_port, issuer_port, _ = self._ports
-        listen_host, identity_host = split(asked.listen.address)[0], split(asked.identity.listen)[0]
-        return asked.with_addresses(_join(listen_host, gateway_port), _join(identity_host, issuer_port))
+        mtls, admin_api = _listens(asked.identity.mtls), _listens(asked.identity.admin_api)
+        return asked.with_addresses(
+            _with_port(asked.listen.address, self._ports.gateway),
+            _with_port(asked.identity.listen, self._ports.issuer),
+            mtls=_with_port(mtls, self._ports.mtls) if mtls else None,
+            admin_api=_with_port(admin_api, self._ports.admin_gateway) if admin_api else None,
+        )
 
     def _prepare_certificates(self) -> None:
         ensure_key_file(self._state.identity / "kek")
@@ -250,10 +307,9 @@ class Installation:
             names.append(host)
         certificates.make_development_ca(self._state.tls, names)
 
-    def _identity_part(self, description: Description) -> PartSpec:
-        self._identity_config = self._make_identity_config(description)
+    def _identity_part(self, config: dict[str, Any]) -> PartSpec:
         path = self._state.run / "identity.json"
-        st.write_atomically(path, json.dumps(self._identity_config, indent=1).encode())
+        st.write_atomically(path, json.dumps(config, indent=1).encode())
         return PartSpec(
             "authorization server",
             [sys.executable, "-m", "stockade.identity", str(path)],
@@ -267,16 +323,16 @@ class Installation:
             self._policy,
             self._state,
             scopes=scopes_of(description),
+            scope_texts=scope_texts_of(description),
             certificate=certificate,
             key=key,
             public_address=self._policy.identity.listen,
-            internal_address=_join("127.0.0.1", self._ports[2]),
+            internal_address=f"127.0.0.1:{self._ports.internal}",
         )
 
-    def _gateway_part(self) -> PartSpec:
-        self._gateway_config = self._make_gateway_config()
+    def _gateway_part(self, config: dict[str, Any]) -> PartSpec:
         path = self._state.run / "gateway.json"
-        st.write_atomically(path, json.dumps(self._gateway_config, indent=1).encode())
+        st.write_atomically(path, json.dumps(config, indent=1).encode())
         descriptors = tuple(one.fileno() for one in self._sockets)
         module = "stockade.enforcement.gateway_process"
         argv = [sys.executable, "-m", module, str(path), *map(str, descriptors)]
@@ -294,7 +350,7 @@ class Installation:
             key=key if own else None,
             events=self._state.events,
             admin_socket=self._admin.socket_path,
-            authorization_server_url=f"https://127.0.0.1:{self._ports[2]}",
+            authorization_server_url=f"https://127.0.0.1:{self._ports.internal}",
             internal_ca=self._state.internal / "ca.pem",
             internal_certificate=self._state.internal / "gateway.pem",
             internal_key=self._state.internal / "gateway.key",
@@ -319,7 +375,7 @@ class Installation:
         scheme = "http" if self._policy.listen.tls.mode == "off" else "https"
         own = self._policy.listen.tls.mode != "files"
         return Ready(
-            api_url=f"{scheme}://localhost:{self._ports[0]}",
+            api_url=f"{scheme}://localhost:{self._ports.gateway}",
             issuer_url=self._policy.issuer,
             token_endpoint=f"{self._policy.issuer}/oauth2/token",
             ca_file=self._state.tls / "ca.pem" if own else None,
@@ -332,7 +388,24 @@ class Installation:
         )
 
 
-def _join(host: str, port: int) -> str:
+def _take_ports(asked: Policy, gateway: int) -> Ports:
+    mtls, admin_api = _listens(asked.identity.mtls), _listens(asked.identity.admin_api)
+    return Ports(
+        gateway=gateway,
+        issuer=free_port(asked.identity.listen),
+        internal=free_port("127.0.0.1:0"),
+        mtls=free_port(mtls) if mtls else 0,
+        admin_gateway=free_port(admin_api) if admin_api else 0,
+        admin_upstream=free_port("127.0.0.1:0"),
+    )
+
+
+def _listens(section: MutualTls | AdminApi | None) -> str | None:
+    return section.listen if section is not None else None
+
+
+def _with_port(address: str, port: int) -> str:
+    host = split(address)[0]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -125,6 +126,11 @@ class Part:
             if old is not None:
                 await self._drain(old)
             self._child = await self._spawn()
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        if self.pid is not None:
+            os.kill(self.pid, number)
 
     async def stop(self) -> None:
         """Drain: SIGTERM, then SIGKILL when the time is up."""

@@ -10,26 +10,31 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
 from stockade.errors import StateError
-from stockade.identity.client_auth.private_key_jwt import ALGORITHMS
+from stockade.identity.audit import AuditEvent, record
+from stockade.identity.client_rules import SUBJECTS, check_keys, require_coherent
+from stockade.identity.clients_metadata import ClientMetadata
 from stockade.identity.config import scope_token
 from stockade.identity.credentials import Kind, digest, generate, kind_of
 from stockade.identity.errors import AdministrationError, KeysUnavailable
-from stockade.identity.jose import InvalidTokenError, import_public_keys
 from stockade.identity.keys.keyring import rotate
+from stockade.identity.keys.reseal import change_key
+from stockade.identity.keys.seal import read_key_file
 from stockade.identity.storage import clients as table
-from stockade.identity.storage.clients import ApiKeyRecord, AuthMethod, ClientRecord
+from stockade.identity.storage.clients import NO_METADATA, ApiKeyRecord, AuthMethod, ClientRecord
 from stockade.identity.storage.revocations import record_client_revocation
 from stockade.identity.storage.signing_keys import read_signing_keys
 from stockade.identity.storage.tokens import StoredCredential, api_key_digest, find_credential, revoke_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -37,7 +42,6 @@ if TYPE_CHECKING:
     from stockade.identity.storage import Storage
 
 _MAX_NAME_CHARS = 128
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class CreatedClient:
     scopes: tuple[str, ...]
     client_secret: str | None = field(repr=False)
     api_key: CreatedApiKey | None
+    metadata: ClientMetadata = NO_METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class ListedClient:
     created_at: int
     disabled_at: int | None
     api_keys: tuple[ApiKeyRecord, ...]
+    metadata: ClientMetadata = NO_METADATA
+    jwks: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,47 +102,124 @@ def create_client(
     jwks: Mapping[str, Any] | None = None,
     *,
     api_key: bool = False,
+    metadata: ClientMetadata | None = None,
 ) -> CreatedClient:
-    """Register a client. `jwks` is a JWK Set (RFC 7517) of public keys, for `private_key_jwt` and only for it."""
+    """Register a client. `jwks` is a JWK Set (RFC 7517): public keys for `private_key_jwt`, or certificates (`x5c`).
+
+    Without `metadata` it has the grant `client_credentials`, or none where it cannot prove itself.
+    """
     method = _auth_method(auth_method)
-    record = ClientRecord(
+    if metadata is None:
+        metadata = ClientMetadata(grant_types=()) if method is AuthMethod.NONE else ClientMetadata()
+    require_coherent(method, metadata)
+    client = ClientRecord(
         client_id=f"c_{secrets.token_hex(10)}",
         name=_name(name),
         auth_method=method,
-        jwks=_jwks(method, jwks),
+        jwks=check_keys(method, jwks),
         scopes=_scopes(scopes),
         generation=0,
         created_at=int(time.time()),
         disabled_at=None,
+        metadata=metadata,
     )
     secret = generate(Kind.CLIENT_SECRET) if method is AuthMethod.CLIENT_SECRET_BASIC else None
     try:
         with storage.write() as connection:
-            table.insert_client(connection, record)
+            table.insert_client(connection, client)
             if secret is not None:
-                table.add_secret(connection, record.client_id, digest(secret), record.created_at)
-            key = _add_api_key(connection, record, record.name, record.scopes, None) if api_key else None
+                table.add_secret(connection, client.client_id, digest(secret), client.created_at)
+            key = _add_api_key(connection, client, client.name, client.scopes, None) if api_key else None
+            _note(connection, "client.created", client)
     except IntegrityError as error:
         raise AdministrationError(f"a client named `{name}` exists", hint="choose another name") from error
-    return CreatedClient(record.client_id, record.name, method, record.scopes, secret, key)
+    return CreatedClient(client.client_id, client.name, method, client.scopes, secret, key, metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientChanges:
+    """What to change of a client; None leaves it. `metadata` are fields of ClientMetadata with their new values."""
+
+    name: str | None = None
+    scopes: Sequence[str] | None = None
+    auth_method: AuthMethod | str | None = None
+    jwks: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def update_client(storage: Storage, client: str, changes: ClientChanges) -> tuple[ListedClient, str | None]:
+    """Change what is registered. Returns the client, and a secret where it needs one from now on and has none.
+
+    Tokens that it holds stay as they were given; `disable_client` ends them.
+    """
+    with storage.write() as connection:
+        found = _find(connection, client)
+        method = found.auth_method if changes.auth_method is None else _auth_method(changes.auth_method)
+        metadata = parse_metadata(_kept_metadata(found, method, changes) | dict(changes.metadata))
+        require_coherent(method, metadata)
+        kept = found.jwks if method is found.auth_method else None
+        changed = replace(
+            found,
+            name=found.name if changes.name is None else _name(changes.name),
+            auth_method=method,
+            scopes=found.scopes if changes.scopes is None else _scopes(changes.scopes),
+            jwks=check_keys(method, kept if changes.jwks is None else changes.jwks),
+            metadata=metadata,
+        )
+        try:
+            table.update_client(connection, changed)
+        except IntegrityError as error:
+            raise AdministrationError(f"a client named `{changed.name}` exists") from error
+        secret = _changed_secret(connection, found, method)
+        _note(connection, "client.updated", changed)
+        return _listed(changed, table.list_api_keys(connection, changed.client_id)), secret
+
+
+def _kept_metadata(client: ClientRecord, method: AuthMethod, changes: ClientChanges) -> dict[str, Any]:
+    """What is registered, without what goes with a method or grant that the client had before."""
+    kept = client.metadata.model_dump()
+    if method is not client.auth_method:
+        kept |= dict.fromkeys(SUBJECTS)
+    if "authorization_code" not in changes.metadata.get("grant_types", ("authorization_code",)):
+        kept |= {"redirect_uris": (), "post_logout_redirect_uris": ()}
+    return kept
+
+
+def _changed_secret(connection: Connection, before: ClientRecord, method: AuthMethod) -> str | None:
+    """A client that no longer uses a secret must not keep one; one that now does needs its first."""
+    if method is before.auth_method:
+        return None
+    table.retire_secrets(connection, before.client_id, None)
+    if method is not AuthMethod.CLIENT_SECRET_BASIC:
+        return None
+    secret = generate(Kind.CLIENT_SECRET)
+    table.add_secret(connection, before.client_id, digest(secret), int(time.time()))
+    return secret
+
+
+def parse_metadata(values: Mapping[str, Any]) -> ClientMetadata:
+    """Check the single values. Raises AdministrationError that names the first that is wrong."""
+    try:
+        return ClientMetadata.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        value = first["input"] if isinstance(first["input"], str) else first["loc"][0]
+        problem = first.get("ctx", {}).get("error", first["msg"].lower())
+        raise AdministrationError(f"{first['loc'][0]}: `{value}` {problem}") from error
+
+
+def show_client(storage: Storage, client: str) -> ListedClient:
+    """One client with all that is registered of it."""
+    with storage.read() as connection:
+        found = _find(connection, client)
+        return _listed(found, table.list_api_keys(connection, found.client_id))
 
 
 def list_clients(storage: Storage) -> list[ListedClient]:
     """All clients by name, each with its API keys."""
     with storage.read() as connection:
         records, keys = table.list_clients(connection), table.list_api_keys(connection)
-    return [
-        ListedClient(
-            client_id=record.client_id,
-            name=record.name,
-            auth_method=record.auth_method,
-            scopes=record.scopes,
-            created_at=record.created_at,
-            disabled_at=record.disabled_at,
-            api_keys=tuple(key for key in keys if key.client_id == record.client_id),
-        )
-        for record in records
-    ]
+    return [_listed(client, [key for key in keys if key.client_id == client.client_id]) for client in records]
 
 
 def disable_client(storage: Storage, client: str) -> int:
@@ -145,16 +229,18 @@ def disable_client(storage: Storage, client: str) -> int:
     """
     now = time.time()
     with storage.write() as connection:
-        record = _find(connection, client)
-        table.set_disabled(connection, record.client_id, int(now))
-        return record_client_revocation(connection, record.client_id, now)
+        found = _find(connection, client)
+        table.set_disabled(connection, found.client_id, int(now))
+        _note(connection, "client.disabled", found)
+        return record_client_revocation(connection, found.client_id, now)
 
 
 def enable_client(storage: Storage, client: str) -> None:
     """Let a client work again with its secrets, keys and API keys. Tokens from before stay dead."""
     with storage.write() as connection:
-        record = _find(connection, client)
-        table.set_disabled(connection, record.client_id, None)
+        found = _find(connection, client)
+        table.set_disabled(connection, found.client_id, None)
+        _note(connection, "client.enabled", found)
 
 
 def rotate_client_secret(storage: Storage, client: str, overlap_seconds: int = 0) -> str:
@@ -164,11 +250,12 @@ def rotate_client_secret(storage: Storage, client: str, overlap_seconds: int = 0
     now = int(time.time())
     secret = generate(Kind.CLIENT_SECRET)
     with storage.write() as connection:
-        record = _find(connection, client)
-        if record.auth_method is not AuthMethod.CLIENT_SECRET_BASIC:
-            raise AdministrationError(f"client `{record.name}` has no secret, it uses `{record.auth_method.value}`")
-        table.retire_secrets(connection, record.client_id, now + overlap_seconds if overlap_seconds else None)
-        table.add_secret(connection, record.client_id, digest(secret), now)
+        found = _find(connection, client)
+        if found.auth_method is not AuthMethod.CLIENT_SECRET_BASIC:
+            raise AdministrationError(f"client `{found.name}` has no secret, it uses `{found.auth_method.value}`")
+        table.retire_secrets(connection, found.client_id, now + overlap_seconds if overlap_seconds else None)
+        table.add_secret(connection, found.client_id, digest(secret), now)
+        _note(connection, "client.secret_rotated", found)
     return secret
 
 
@@ -184,11 +271,12 @@ def create_api_key(
         raise AdministrationError("the expiry must lie in the future")
     expires_at = None if expires_in_seconds is None else int(time.time()) + expires_in_seconds
     with storage.write() as connection:
-        record = _find(connection, client)
-        wanted = record.scopes if scopes is None else _scopes(scopes)
-        if extra := sorted(set(wanted) - set(record.scopes)):
-            raise AdministrationError(f"client `{record.name}` does not have the scope `{extra[0]}`")
-        return _add_api_key(connection, record, _name(name or record.name), wanted, expires_at)
+        found = _find(connection, client)
+        wanted = found.scopes if scopes is None else _scopes(scopes)
+        if extra := sorted(set(wanted) - set(found.scopes)):
+            raise AdministrationError(f"client `{found.name}` does not have the scope `{extra[0]}`")
+        _note(connection, "client.api_key_created", found)
+        return _add_api_key(connection, found, _name(name or found.name), wanted, expires_at)
 
 
 def revoke_token(storage: Storage, credential: str) -> bool:
@@ -225,22 +313,56 @@ def rotate_keys(storage: Storage, seal: Seal, overlap_seconds: int = 86_400) -> 
     try:
         with storage.write() as connection:
             rotate(connection, seal, int(time.time()), overlap_seconds)
+            record(connection, AuditEvent("keys.rotated"), time.time())
     except KeysUnavailable as error:
         raise StateError(f"the signing keys cannot be rotated: {error.reason}") from error
 
 
+def change_key_encryption_key(storage: Storage, file: Path, new_file: Path, wait: Callable[[], None]) -> int:
+    """Seal everything with the key in `new_file`, which then stands in `file`. Returns how many secrets there were.
+
+    `wait` lets running servers finish (keys/reseal.py). Raises StateError: the old key still opens everything.
+    """
+    new = read_key_file(new_file)
+    if len(new) != 1:
+        raise StateError(f"`{new_file}` must hold one key")
+    count = change_key(storage, file, new[0], wait)
+    with storage.write() as connection:
+        record(connection, AuditEvent("keys.resealed", detail={"secrets": count}), time.time())
+    return count
+
+
 def _find(connection: Connection, client: str) -> ClientRecord:
-    record = table.find_client(connection, client, time.time()) or table.find_client_by_name(connection, client)
-    if record is None:
+    found = table.find_client(connection, client, time.time()) or table.find_client_by_name(connection, client)
+    if found is None:
         raise AdministrationError(f"no client `{client}`", hint="list them with `stockade client list`")
-    return record
+    return found
+
+
+def _listed(client: ClientRecord, api_keys: Sequence[ApiKeyRecord]) -> ListedClient:
+    return ListedClient(
+        client_id=client.client_id,
+        name=client.name,
+        auth_method=client.auth_method,
+        scopes=client.scopes,
+        created_at=client.created_at,
+        disabled_at=client.disabled_at,
+        api_keys=tuple(api_keys),
+        metadata=client.metadata,
+        jwks=client.jwks,
+    )
+
+
+def _note(connection: Connection, kind: str, client: ClientRecord) -> None:
+    """Into the audit record, with the deed."""
+    record(connection, AuditEvent(kind, client_id=client.client_id, detail={"name": client.name}), time.time())
 
 
 def _add_api_key(
     connection: Connection, client: ClientRecord, name: str, scopes: tuple[str, ...], expires_at: int | None
 ) -> CreatedApiKey:
     key = generate(Kind.API_KEY)
-    record = ApiKeyRecord(
+    made = ApiKeyRecord(
         key_id=f"k_{secrets.token_hex(10)}",
         client_id=client.client_id,
         name=name,
@@ -249,8 +371,8 @@ def _add_api_key(
         expires_at=expires_at,
         revoked_at=None,
     )
-    table.insert_api_key(connection, record, digest(key))
-    return CreatedApiKey(record.key_id, record.client_id, name, scopes, expires_at, key)
+    table.insert_api_key(connection, made, digest(key))
+    return CreatedApiKey(made.key_id, made.client_id, name, scopes, expires_at, key)
 
 
 def _auth_method(value: AuthMethod | str) -> AuthMethod:
@@ -274,26 +396,3 @@ def _scopes(values: Sequence[str]) -> tuple[str, ...]:
         except ValueError as error:
             raise AdministrationError(f"scope `{value}` {error}") from error
     return tuple(dict.fromkeys(values))
-
-
-def _jwks(method: AuthMethod, jwks: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Keep public signature keys only: a private key has no business here."""
-    if method is not AuthMethod.PRIVATE_KEY_JWT:
-        if jwks is not None:
-            raise AdministrationError("a JWK Set goes with `private_key_jwt` only")
-        return None
-    entries = (jwks or {}).get("keys")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
-        raise AdministrationError("`private_key_jwt` needs a JWK Set with at least one key")
-    if any(_PRIVATE_MEMBERS & entry.keys() for entry in entries):
-        raise AdministrationError("the JWK Set holds a private key", hint="register public keys only")
-    try:
-        keys = import_public_keys({"keys": entries}, ALGORITHMS)
-    except InvalidTokenError as error:
-        raise AdministrationError(f"the JWK Set cannot be used: {error}") from error
-    if len(keys) != len(entries):
-        raise AdministrationError(
-            "the JWK Set has a key that cannot be used",
-            hint="use P-256, Ed25519, or RSA from 2048 bits, for signatures, each with its own `kid`",
-        )
-    return {"keys": [key.as_dict(private=False) for key in keys]}

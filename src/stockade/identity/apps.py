@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
+from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
+from stockade.identity.endpoints.device_authorization import device_authorization
 from stockade.identity.endpoints.guard import guarded, private_json
 from stockade.identity.endpoints.internal import health, metrics, revocations
 from stockade.identity.endpoints.introspect import introspect
+from stockade.identity.endpoints.introspect_public import introspect_public
+from stockade.identity.endpoints.logout import logged_out, logout, logout_by_form
 from stockade.identity.endpoints.metadata import jwks, metadata
+from stockade.identity.endpoints.par import par
+from stockade.identity.endpoints.register import delete_client, read_client, register, replace_client
 from stockade.identity.endpoints.revoke import revoke
 from stockade.identity.endpoints.token import token
+from stockade.identity.endpoints.userinfo import userinfo
+from stockade.identity.pages.routes import page_routes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -20,6 +29,10 @@ if TYPE_CHECKING:
 
     from stockade.identity.endpoints.guard import Handler
     from stockade.identity.services import Services
+
+
+# RFC 8705 §5
+MUTUAL_TLS_ENDPOINTS = ("token", "par", "revoke", "introspect", "device_authorization", "userinfo")
 
 
 def public_app(services: Services) -> Starlette:
@@ -33,10 +46,55 @@ def public_app(services: Services) -> Starlette:
     ]
     if services.config.external is None:
         endpoints += [
+            ("GET", f"{base}/oauth2/authorize", authorize),
+            ("POST", f"{base}/oauth2/authorize", authorize_by_form),
+            ("GET", f"{base}/oauth2/authorize/continue", proceed),
+            ("POST", f"{base}/oauth2/par", par),
+            ("GET", f"{base}/oauth2/userinfo", userinfo),
+            ("POST", f"{base}/oauth2/userinfo", userinfo),
+            ("GET", f"{base}/oauth2/logout", logout),
+            ("POST", f"{base}/oauth2/logout", logout_by_form),
+            ("GET", f"{base}/oauth2/logout/continue", logged_out),
             ("POST", f"{base}/oauth2/token", token),
             ("POST", f"{base}/oauth2/revoke", revoke),
+            ("POST", f"{base}/oauth2/device_authorization", device_authorization),
+            ("POST", f"{base}/oauth2/introspect", introspect_public),
+            ("POST", f"{base}/oauth2/register", register),
+            ("GET", f"{base}/oauth2/register/{{client_id}}", read_client),
+            ("PUT", f"{base}/oauth2/register/{{client_id}}", replace_client),
+            ("DELETE", f"{base}/oauth2/register/{{client_id}}", delete_client),
         ]
-    return _application(services, endpoints)
+    application = _application(services, endpoints)
+    _open_to_browsers(services, application)
+    if services.config.external is None:
+        application.router.routes.extend(page_routes(services))
+    return application
+
+
+def mutual_tls_app(services: Services) -> Starlette:
+    """What clients reach with their certificates: of the public endpoints those in `mtls_endpoint_aliases`."""
+    application = public_app(services)
+    paths = {f"{services.config.base_path}/oauth2/{name}" for name in MUTUAL_TLS_ENDPOINTS}
+    routes = application.router.routes
+    routes[:] = [route for route in routes if isinstance(route, Route) and route.path in paths]
+    return application
+
+
+def _open_to_browsers(services: Services, application: Starlette) -> None:
+    """CORS: metadata and keys for every site, token, revocation and userinfo for registered applications."""
+    base, origins = services.config.base_path, RegisteredOrigins(services)
+    public = {f"/.well-known/oauth-authorization-server{base}", f"{base}/.well-known/openid-configuration"}
+    public.add(f"{base}/oauth2/jwks")
+    registered = {f"{base}/oauth2/{name}" for name in ("token", "revoke", "userinfo")}
+    for position, route in enumerate(application.router.routes):
+        if isinstance(route, Route) and route.path in public:
+            opened = for_every_site(route.endpoint)
+        elif isinstance(route, Route) and route.path in registered:
+            opened = for_registered_origins(origins, route.endpoint)
+        else:
+            continue
+        methods = [*(route.methods or ()), "OPTIONS"]
+        application.router.routes[position] = Route(route.path, opened, methods=methods)
 
 
 def internal_app(services: Services) -> Starlette:

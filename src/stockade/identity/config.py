@@ -141,6 +141,8 @@ class People(_Model):
 
     title: str = Field(default="Stockade", min_length=1, max_length=64)
     locale: str = "en"
+    # What scopes mean, as the API's description says it; the consent page falls back on their names.
+    scopes: dict[Scope, str] = {}
 
 
 class AdminApi(_Model):

@@ -38,6 +38,7 @@ _FAMILIES: Mapping[str, tuple[str, str | None]] = {
 }
 ALGORITHMS = tuple(_FAMILIES)
 MAX_TOKEN_CHARS = 16_384
+PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 MAX_KEYS = 16
 _RSA_BITS = range(2_048, 8_193)
 # Of base64url: a modulus outside these bounds is not even handed to the library.
@@ -112,6 +113,24 @@ def verify(token: Unverified, keys: Sequence[Key], algorithms: Collection[str]) 
         raise InvalidTokenError("signature does not verify" if key else "no registered key fits") from error
     if key is None:
         raise InvalidTokenError("no registered key fits")
+
+
+def embedded_key(text: str, alg: str, algorithms: Collection[str]) -> Key:
+    """The public key in the header of a proof of possession (RFC 9449 §4.2 `jwk`), for a token that `parse` took.
+
+    It proves nothing but that the caller has its private half; no token of identity or authority may be checked with
+    it. Raises InvalidTokenError when it is missing, private, symmetric, or not a signature key of this algorithm.
+    """
+    entry = _json_object(text.partition(".")[0]).get("jwk")
+    if alg not in _FAMILIES or alg not in algorithms:
+        raise InvalidTokenError("algorithm not allowed")
+    if not isinstance(entry, dict) or PRIVATE_MEMBERS & entry.keys():
+        raise InvalidTokenError("the header holds no public key, or a private one")
+    # What else the key says of itself (`kid`, `use`, a certificate) has no meaning here.
+    key = _import_public({name: entry[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in entry}, (alg,))
+    if key is None:
+        raise InvalidTokenError("the key in the header does not fit the algorithm")
+    return key
 
 
 def import_public_keys(jwks: Mapping[str, Any], algorithms: Collection[str] = ALGORITHMS) -> list[Key]:

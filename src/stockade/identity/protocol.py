@@ -31,11 +31,16 @@ class Gatekeeper:
     """What connections may do, shared by the protocols of one listener."""
 
     def __init__(
-        self, limits: Connections, metrics: Metrics, may_speak: Callable[[asyncio.Transport], bool] | None = None
+        self,
+        limits: Connections,
+        metrics: Metrics,
+        may_speak: Callable[[asyncio.Transport], bool] | None = None,
+        describe: Callable[[asyncio.Transport], dict[str, Any]] | None = None,
     ) -> None:
         self.limits = limits
         self.metrics = metrics
         self._may_speak = may_speak
+        self._describe = describe
         self._open: Counter[str] = Counter()
 
     def admit(self, transport: asyncio.Transport, address: str) -> str | None:
@@ -48,6 +53,10 @@ class Gatekeeper:
             return "too_many_connections_of_address"
         self._open[address] += 1
         return None
+
+    def describe(self, transport: asyncio.Transport) -> dict[str, Any]:
+        """What the application is told of the connection, in the ASGI state of its requests."""
+        return self._describe(transport) if self._describe is not None else {}
 
     def leave(self, address: str) -> None:
         """Count a connection out."""
@@ -86,6 +95,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             transport.abort()
             return
         self._address = address
+        self.app_state.update(self.gatekeeper.describe(transport))
         self._expect(self.gatekeeper.limits.head_timeout_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,13 +8,14 @@ import signal
 import socket
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from stockade.errors import StateError, StockadeError
-from stockade.identity.apps import internal_app, public_app
+from stockade.identity.apps import internal_app, mutual_tls_app, public_app
 from stockade.identity.client_auth.throttle import Throttle
+from stockade.identity.client_auth.tls_client_auth import registered_certificates
 from stockade.identity.config import read_config
 from stockade.identity.errors import KeysUnavailable, Unavailable
 from stockade.identity.external import ExternalTokens, https_fetch
@@ -26,22 +27,24 @@ from stockade.identity.protocol import Gatekeeper, bounded_protocol
 from stockade.identity.revocation_feed import RevocationFeed
 from stockade.identity.services import Services
 from stockade.identity.storage import open_storage
+from stockade.identity.storage.clients import read_self_signed
 from stockade.identity.storage.lanes import Lanes
 from stockade.identity.storage.purge import BATCH, purge_once
-from stockade.identity.tls import internal_context, is_gateway, load_certificate, public_context
+from stockade.identity.tls import ClientCertificates, internal_context, is_gateway, load_certificate, public_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from starlette.applications import Starlette
 
-    from stockade.identity.config import Config
+    from stockade.identity.config import Config, MutualTlsListener
     from stockade.identity.keys.seal import Seal
     from stockade.identity.storage import Storage
 
 KEYS_SECONDS = 2.0
+CERTIFICATES_SECONDS = 1.0
 PURGE_SECONDS = 30.0
 PURGE_ROUNDS = 500
 BACKLOG = 1_024
@@ -51,13 +54,23 @@ async def serve(config_path: Path, config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises StockadeError when it cannot start."""
     seal = load_seal(config.key_encryption_key)
     with open_storage(config.database_url) as storage:
+        if storage.migrated:
+            log("info", "database_migrated", what=str(storage.migrated))
         services = _services(config, storage, seal)
         public_tls, internal_tls = public_context(config.public), internal_context(config.internal)
         public = _listener(services, public_app(services), config.public.address, public_tls)
-        internal = _listener(services, internal_app(services), config.internal.address, internal_tls, internal=True)
-        _on_signals(services, (public, internal), config_path, (public_tls, internal_tls))
+        internal = _listener(
+            services, internal_app(services), config.internal.address, internal_tls, may_speak=is_gateway
+        )
+        listeners: tuple[_Listener, ...] = (public, internal)
+        certificates: ClientCertificates | None = None
+        if config.mtls is not None and config.external is None:
+            certificates = ClientCertificates(config.public, config.mtls)
+            await take_registered(services, certificates)
+            listeners += (_mutual_tls_listener(services, config.mtls, certificates),)
+        _on_signals(services, listeners, config_path, (public_tls, internal_tls), certificates)
         try:
-            await _run(services, seal, (public, internal))
+            await _run(services, seal, listeners, certificates)
         finally:
             services.lanes.close()
 
@@ -85,8 +98,12 @@ def _external(config: Config, metrics: Metrics) -> ExternalTokens | None:
     return ExternalTokens(config.external, https_fetch(config.external), metrics)
 
 
-async def _run(services: Services, seal: Seal, listeners: tuple[_Listener, ...]) -> None:
+async def _run(
+    services: Services, seal: Seal, listeners: tuple[_Listener, ...], certificates: ClientCertificates | None
+) -> None:
     background = [asyncio.create_task(_keep_keys(services, seal)), asyncio.create_task(_purge(services))]
+    if certificates is not None:
+        background.append(asyncio.create_task(_keep_certificates(services, certificates)))
     if services.external is not None:
         background.append(asyncio.create_task(services.external.prepare()))
     serving = [asyncio.create_task(listener.serve([listener.socket])) for listener in listeners]
@@ -144,11 +161,21 @@ class _Listener(uvicorn.Server):
         )
 
 
+def _mutual_tls_listener(services: Services, mtls: MutualTlsListener, certificates: ClientCertificates) -> _Listener:
+    app = mutual_tls_app(services)
+    return _listener(services, app, mtls.address, certificates.context, describe=certificates.describe)
+
+
 def _listener(
-    services: Services, app: Starlette, address: str, tls: ssl.SSLContext, *, internal: bool = False
+    services: Services,
+    app: Starlette,
+    address: str,
+    tls: ssl.SSLContext,
+    may_speak: Callable[[asyncio.Transport], bool] | None = None,
+    describe: Callable[[asyncio.Transport], dict[str, Any]] | None = None,
 ) -> _Listener:
     limits = services.config.connections
-    gatekeeper = Gatekeeper(limits, services.metrics, is_gateway if internal else None)
+    gatekeeper = Gatekeeper(limits, services.metrics, may_speak, describe)
     config = uvicorn.Config(
         app,
         http=bounded_protocol(gatekeeper),
@@ -179,9 +206,10 @@ def _bind(address: str) -> socket.socket:
 
 def _on_signals(
     services: Services,
-    listeners: tuple[_Listener, _Listener],
+    listeners: tuple[_Listener, ...],
     config_path: Path,
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    certificates: ClientCertificates | None,
 ) -> None:
     def stop() -> None:
         again = listeners[0].should_exit
@@ -193,10 +221,15 @@ def _on_signals(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, reload, services, config_path, contexts)
+    loop.add_signal_handler(signal.SIGHUP, reload, services, config_path, contexts, certificates)
 
 
-def reload(services: Services, config_path: Path, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+def reload(
+    services: Services,
+    config_path: Path,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    certificates: ClientCertificates | None = None,
+) -> None:
     """Take up scopes, audiences, lifetimes, throttling, external issuer, certificates. What is wrong changes nothing.
 
     Addresses and connection limits need a restart, and so do the fields of `_FIXED`, which are refused.
@@ -207,9 +240,13 @@ def reload(services: Services, config_path: Path, contexts: tuple[ssl.SSLContext
             raise StateError(f"`{fixed[0]}` can only change with a restart")
         if (config.external is None) != (services.config.external is None):
             raise StateError("`external` can only come or go with a restart")
+        if (config.mtls is None) != (services.config.mtls is None):
+            raise StateError("`mtls` can only come or go with a restart")
         # A broken file must not be noticed after half of the work: contexts are made anew to see whether they can be.
         public_context(config.public)
         internal_context(config.internal)
+        if certificates is not None and config.mtls is not None:
+            certificates.reload(config.public, config.mtls)
         load_certificate(contexts[0], config.public.certificate, config.public.key)
         load_certificate(contexts[1], config.internal.certificate, config.internal.key)
     except StockadeError as error:
@@ -248,6 +285,24 @@ async def refresh_keys(services: Services, seal: Seal) -> None:
         services.metrics.count("signing_key_rotations")
         log("info", "signing_key_in_force", kid=keyring.kid)
     services.keyring = keyring
+
+
+async def take_registered(services: Services, certificates: ClientCertificates) -> None:
+    """Take the self-signed certificates that clients have registered now (RFC 8705 §2.2)."""
+    registered = await services.lanes.read(read_self_signed)
+    certificates.register({der for jwks in registered for der in registered_certificates(jwks)})
+
+
+async def _keep_certificates(services: Services, certificates: ClientCertificates) -> None:
+    """See what was registered here, at the command line and by other servers."""
+    while True:
+        await asyncio.sleep(CERTIFICATES_SECONDS)
+        try:
+            await take_registered(services, certificates)
+        except Unavailable as error:
+            log("warning", "registered_certificates_unread", reason=error.reason)
+        except Exception as error:  # noqa: BLE001 - housekeeping must not end the server, nor end silently
+            log_defect("registered_certificates_unread", error)
 
 
 async def _purge(services: Services) -> None:

@@ -217,6 +217,67 @@ class External(Model):
     )
 
 
+class Refresh(Model):
+    """Refresh tokens. The profile `fapi2` never rotates them: they are bound to a key or their client proves itself."""
+
+    rotation: bool = Field(default=True, description="each use gives a new one, and a second use of one revokes all")
+    grace_seconds: Annotated[int, Field(ge=0, le=60)] = Field(
+        default=10, description="how long a used one gets the same answer again (two tabs, a lost answer)"
+    )
+    seconds: Seconds = Field(default=30 * 86400, ge=60, description="life of a sign-in that refreshes")
+    idle_seconds: Seconds = Field(default=14 * 86400, ge=60, description="life of one that nobody uses")
+
+
+class PushedRequests(Model):
+    """Pushed authorization requests (RFC 9126)."""
+
+    required: bool = Field(default=False, description="take no others; always so in the profile `fapi2`")
+    seconds: Annotated[int, Field(ge=5, le=599)] = Field(default=90, description="life of a pushed request")
+
+
+class Device(Model):
+    """The device grant (RFC 8628): sign-in on another device, by a code."""
+
+    seconds: Annotated[int, Field(ge=30, le=1800)] = Field(default=600, description="life of a code")
+    interval_seconds: Annotated[int, Field(ge=1, le=60)] = Field(default=5, description="how often a device may ask")
+
+
+class Sessions(Model):
+    """Browsers in which a user signed in."""
+
+    idle_seconds: Seconds = Field(default=8 * 3600, ge=60, description="sign in again after so long without a sign")
+    seconds: Seconds = Field(default=30 * 86400, ge=60, description="sign in again after so long in any case")
+
+
+class People(Model):
+    """The pages on which people sign in."""
+
+    title: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        default="Stockade", description="what the pages call this place"
+    )
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = Field(
+        default="en", description="language where the browser asks for none that is there"
+    )
+
+
+class MutualTls(Model):
+    """A second address of the embedded server, where clients show certificates (RFC 8705)."""
+
+    listen: Address = Field(description="address and port")
+    client_ca: FilePath | None = Field(
+        default=None, description="PEM file of the CAs for `tls_client_auth`; self-signed ones need none"
+    )
+    url: HttpsUrl | None = Field(
+        default=None, description="its public URL; by default the issuer's host and the port of `listen`"
+    )
+
+
+class AdminApi(Model):
+    """The administration API, behind a gateway of its own that is compiled from its own description."""
+
+    listen: Address = Field(description="address and port of that gateway")
+
+
 class Identity(Model):
     """Who vouches for clients."""
 
@@ -228,7 +289,7 @@ class Identity(Model):
         description="the embedded server's public URL; by default `https://localhost:` and the port of `listen`",
     )
     listen: Address = Field(
-        default="127.0.0.1:8444", description="where the embedded server serves `/token` and its metadata"
+        default="127.0.0.1:8444", description="where the embedded server serves tokens, sign-in and its metadata"
     )
     audience: str | None = Field(
         default=None, description="what `aud` must contain; by default `https://localhost:` and the gate's port"
@@ -236,6 +297,23 @@ class Identity(Model):
     access_token_lifetime_seconds: Annotated[int, Field(ge=10, le=86400)] = Field(
         default=600, description="life of an access token"
     )
+    profile: Literal["oauth21", "fapi2"] = Field(
+        default="oauth21", description="`fapi2` demands what the FAPI 2.0 Security Profile demands"
+    )
+    token_binding: Literal["optional", "required"] = Field(
+        default="optional", description="`required`: no bearer tokens, each is bound to a key or certificate"
+    )
+    refresh: Refresh = Field(default=Refresh(), description="refresh tokens")
+    code_seconds: Annotated[int, Field(ge=5, le=60)] = Field(default=60, description="life of an authorization code")
+    par: PushedRequests = Field(default=PushedRequests(), description="pushed authorization requests")
+    device: Device = Field(default=Device(), description="sign-in on another device")
+    registration: Literal["off", "initial_access_token"] = Field(
+        default="off", description="dynamic client registration, `off` or for holders of an initial access token"
+    )
+    sessions: Sessions = Field(default=Sessions(), description="how long people stay signed in")
+    people: People = Field(default=People(), description="the pages for people")
+    mtls: MutualTls | None = Field(default=None, description="where clients show certificates")
+    admin_api: AdminApi | None = Field(default=None, description="the administration API")
     external: External = Field(default=External(), description="checks on an external issuer's tokens")
     security_schemes: Mapping[str, SchemeUse] = Field(
         default={}, description="by name of the description's security scheme: `token`, `api_key` or `deny`"
@@ -403,12 +481,19 @@ class Policy(Model):
         """The file this was read from; None where there is none."""
         return Path(self._tree.file) if self._tree is not None else None
 
-    def with_addresses(self, listen: str, identity: str) -> Policy:
+    def with_addresses(
+        self, listen: str, identity: str, *, mtls: str | None = None, admin_api: str | None = None
+    ) -> Policy:
         """The same policy on the addresses that were really taken (port 0 asks for any free one)."""
+        places: dict[str, Any] = {"listen": identity}
+        if self.identity.mtls is not None and mtls is not None:
+            places["mtls"] = self.identity.mtls.model_copy(update={"listen": mtls})
+        if self.identity.admin_api is not None and admin_api is not None:
+            places["admin_api"] = self.identity.admin_api.model_copy(update={"listen": admin_api})
         moved = self.model_copy(
             update={
                 "listen": self.listen.model_copy(update={"address": listen}),
-                "identity": self.identity.model_copy(update={"listen": identity}),
+                "identity": self.identity.model_copy(update=places),
             }
         )
         moved._tree = self._tree  # noqa: SLF001 (ours)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from identity_support import Server
+from identity_support import Cluster, Server, program_of_postgresql
 
 from stockade.identity.certificates import make_development_ca, make_internal_ca
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import httpx
 
@@ -67,3 +68,19 @@ def outside(server: Server) -> Iterator[httpx.Client]:
 def gateway(server: Server) -> Iterator[httpx.Client]:
     with server.gateway() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    pytest.importorskip("psycopg")
+    try:
+        program_of_postgresql("initdb")
+    except FileNotFoundError:
+        pytest.skip("PostgreSQL's programs are not installed")
+    # pytest's own folders are closed to the account that PostgreSQL needs.
+    with tempfile.TemporaryDirectory(prefix="stockade-pg") as folder:
+        Path(folder).chmod(0o755)
+        running = Cluster(Path(folder) / "cluster")
+        running.start()
+        yield running
+        running.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import ssl
 import subprocess
@@ -49,6 +50,8 @@ class Server:
     public: DevelopmentCertificates
     changes: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
+    # Where the configuration has a mutual-TLS listener.
+    mtls_port: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -239,3 +242,52 @@ def assert_with(http: httpx.Client, text: str, path: str = "/oauth2/token", **fi
         **fields,
     }
     return http.post(path, data=form)
+
+
+class Cluster:
+    """A PostgreSQL of our own that can be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.port = folder / "data", free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self.account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if not os.getuid() else []
+        folder.mkdir(mode=0o755)
+        if self.account:
+            shutil.chown(folder, "postgres", "postgres")
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=16MB"
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-o", options, "-l", str(self.data / "log"), "start")
+
+    def database(self, name: str) -> str:
+        """URL of a new and empty database in it."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        environment = {**os.environ, "LC_ALL": "C"}
+        # The server inherits standard streams, so they must not be pipes that we wait for.
+        subprocess.run(
+            [*self.account, program_of_postgresql(program), *arguments],
+            check=True,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+
+def program_of_postgresql(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/lib/postgresql/15/bin:/usr/lib/postgresql/16/bin")
+    if found is None:
+        raise FileNotFoundError(name)
+    return os.path.realpath(found)

@@ -14,21 +14,34 @@ if TYPE_CHECKING:
 def test_both_well_known_names_hold_the_same_metadata(server: Server, outside: httpx.Client) -> None:
     first = outside.get("/.well-known/oauth-authorization-server")
     assert first.json() == outside.get("/.well-known/openid-configuration").json()
-    methods = ["client_secret_basic", "private_key_jwt"]
-    algorithms = ["ES256", "EdDSA", "PS256", "RS256"]
-    assert first.json() == {
-        "issuer": server.issuer,
-        "token_endpoint": f"{server.issuer}/oauth2/token",
-        "token_endpoint_auth_methods_supported": methods,
-        "token_endpoint_auth_signing_alg_values_supported": algorithms,
-        "revocation_endpoint": f"{server.issuer}/oauth2/revoke",
-        "revocation_endpoint_auth_methods_supported": methods,
-        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
-        "jwks_uri": f"{server.issuer}/oauth2/jwks",
-        "scopes_supported": ["orders:read", "orders:write"],
-        "response_types_supported": [],
-        "grant_types_supported": ["client_credentials"],
-    }
+    document = first.json()
+    assert document["issuer"] == server.issuer
+    assert document["response_types_supported"] == ["code"]
+    assert document["code_challenge_methods_supported"] == ["S256"]
+    assert document["authorization_response_iss_parameter_supported"] is True
+    assert document["request_parameter_supported"] is document["request_uri_parameter_supported"] is False
+    assert set(document["scopes_supported"]) == {
+        "orders:read", "orders:write", "openid", "profile", "email", "offline_access"
+    }  # fmt: skip
+    assert set(document["token_endpoint_auth_methods_supported"]) == {"client_secret_basic", "private_key_jwt", "none"}
+    assert "mtls_endpoint_aliases" not in document
+
+
+def test_every_endpoint_that_is_announced_is_there_and_below_the_issuer(server: Server, outside: httpx.Client) -> None:
+    document = outside.get("/.well-known/openid-configuration").json()
+    urls = [value for name, value in document.items() if name.endswith("_endpoint") or name == "jwks_uri"]
+    assert len(urls) >= 7
+    for url in urls:
+        assert url.startswith(f"{server.issuer}/oauth2/")
+        assert 404 not in (outside.get(url).status_code, outside.post(url, data={"x": "y"}).status_code)
+
+
+def test_the_profile_fapi2_announces_no_more_than_it_takes(make_server: Callable[..., Server]) -> None:
+    with make_server(profile="fapi2").start().outside() as http:
+        document = http.get("/.well-known/openid-configuration").json()
+    assert document["require_pushed_authorization_requests"] is True
+    assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+    assert set(document["token_endpoint_auth_signing_alg_values_supported"]) <= {"ES256", "PS256", "EdDSA", "Ed25519"}
 
 
 def test_jwks_holds_public_signature_keys_only(outside: httpx.Client) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import pytest
 from identity_support import (
     AUDIENCE,
     ask,
@@ -18,7 +14,6 @@ from identity_support import (
     assertion,
     credentials,
     eventually,
-    free_port,
     introspect,
     jwks_of,
     signing_key,
@@ -34,63 +29,9 @@ from stockade.identity.storage.purge import purge_once
 from stockade.identity.storage.revocations import read_after, record_client_revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from identity_support import Server
-
-
-class Cluster:
-    """A PostgreSQL of our own that can be stopped and started."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data, self.port = folder / "data", free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-        self.account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if not os.getuid() else []
-        folder.mkdir(mode=0o755)
-        if self.account:
-            shutil.chown(folder, "postgres", "postgres")
-        self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8")
-
-    def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=16MB"
-        self._run("pg_ctl", "-D", str(self.data), "-w", "-o", options, "-l", str(self.data / "log"), "start")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        environment = {**os.environ, "LC_ALL": "C"}
-        # The server inherits standard streams, so they must not be pipes that we wait for.
-        subprocess.run(
-            [*self.account, _program(program), *arguments],
-            check=True,
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-        )
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("psycopg")
-    try:
-        _program("initdb")
-    except FileNotFoundError:
-        pytest.skip("PostgreSQL's programs are not installed")
-    import tempfile
-    from pathlib import Path
-
-    # pytest's own folders are closed to the account that PostgreSQL needs.
-    with tempfile.TemporaryDirectory(prefix="stockade-pg") as folder:
-        Path(folder).chmod(0o755)
-        running = Cluster(Path(folder) / "cluster")
-        running.start()
-        yield running
-        running.stop()
+    from identity_support import Cluster, Server
 
 
 def test_the_whole_path_works(make_server: Callable[..., Server], cluster: Cluster) -> None:
@@ -200,10 +141,3 @@ def test_an_outage_gives_503_and_is_recovered_from(make_server: Callable[..., Se
         cluster.start()
         eventually(lambda: ask(http, client).status_code == 200, seconds=20)
         assert introspect(gateway, token)["active"] is True
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/lib/postgresql/15/bin:/usr/lib/postgresql/16/bin")
-    if found is None:
-        raise FileNotFoundError(name)
-    return os.path.realpath(found)

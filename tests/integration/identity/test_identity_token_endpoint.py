@@ -67,7 +67,8 @@ def test_unknown_resource_is_refused(outside: httpx.Client, client: CreatedClien
         ("", "invalid_request"),
         ("scope=orders:read", "invalid_request"),
         ("grant_type=password&username=a&password=b", "unsupported_grant_type"),
-        ("grant_type=authorization_code&code=x", "unsupported_grant_type"),
+        ("grant_type=implicit&code=x", "unsupported_grant_type"),
+        ("grant_type=authorization_code&code=x", "unauthorized_client"),
         ("grant_type=client_credentials&grant_type=client_credentials", "invalid_request"),
         ("grant_type=client_credentials&scope=&scope=orders:read", "invalid_request"),
         ("grant_type=client_credentials&resource=a&resource=b", "invalid_request"),
@@ -110,7 +111,7 @@ def test_large_bodies_are_refused(outside: httpx.Client, client: CreatedClient) 
 
 def test_get_is_not_allowed(outside: httpx.Client) -> None:
     answer = outside.get("/oauth2/token")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
 
 
 @pytest.mark.parametrize("path", ["/", "/oauth2", "/oauth2/token/", "/internal/introspect", "/internal/health"])

@@ -25,6 +25,8 @@ CHANGING = (
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\+00:00)?"), "<time>"),
     (re.compile(r"(?<=_at\": )\d{10}\b"), "<time>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<date>"),
+    (re.compile(r"(?<=<date> )\d\d:\d\d:\d\d\+00:00"), "<time>"),
+    (re.compile(r'(?<="created_at": )\d{10}\b'), "<seconds>"),
     (re.compile(r"\b[\w-]{43}(?= +ES256)"), "<kid>"),
     (re.compile(r"\d+ bytes, compiled in [\d.]+ s"), "<n> bytes, compiled in <n> s"),
 )

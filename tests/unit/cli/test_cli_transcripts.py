@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from terminal import Terminal
 
 from stockade.cli.main import cli
@@ -133,6 +138,40 @@ def test_the_life_of_a_person(terminal: Terminal) -> None:
                  f"audit --verify --head 1:{'0' * 64}"):  # fmt: skip
         terminal(f"stockade {line}")
     terminal.compare("people")
+
+
+def test_every_kind_of_client(terminal: Terminal, folder: Path) -> None:
+    terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
+    make_certificate(folder / "client.pem")
+    back = "--redirect-uri https://shop.example.com/callback"
+    code = f"--grant authorization_code {back}"
+    for line in ("shop --grant authorization_code", f"shop {back}",
+                 f"shop {code} --grant refresh_token --scope 'openid profile'",
+                 f"page {code} --public --dpop-bound --first-party --json", "tv --native --grant device_code",
+                 "app --native --grant authorization_code --redirect-uri com.example.app:/callback",
+                 "app --grant authorization_code --redirect-uri com.example.app:/callback",
+                 f"bank {code} --profile fapi2", f"bank {code} --profile fapi2 --certificate client.pem --json",
+                 "node --san-dns node.example.com --certificate-bound", "node2 --auth-method tls_client_auth",
+                 "broker --grant token_exchange --exchange https://a.example --introspect https://a.example",
+                 "x --exchange https://a.example", "x --grant refresh_token", "x --public --grant client_credentials",
+                 "x --certificate client.pem --san-dns a.example", "x --certificate openapi.yaml", "x --grant password",
+                 "x --grant authorization_code --redirect-uri http://shop.example.com/cb"):  # fmt: skip
+        terminal(f"stockade client create {line}")
+    for line in ("show bank", "show nobody", "update shop --scope openid --name store --require-par",
+                 "update store --certificate client.pem --certificate-bound",
+                 "update store --auth-method client_secret_basic",
+                 "update store --grant client_credentials", "show tv --json", "list"):  # fmt: skip
+        terminal(f"stockade client {line}")
+    terminal("stockade check --all")
+    terminal.compare("client-kinds")
+
+
+def make_certificate(path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, start, start + timedelta(days=9000))
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
 def test_events_are_told_in_lines_and_in_words(terminal: Terminal, folder: Path) -> None:

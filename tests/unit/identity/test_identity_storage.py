@@ -220,13 +220,6 @@ def test_opening_twice_at_once_makes_one_schema(tmp_path: Path) -> None:
         storage.close()
 
 
-def test_another_schema_version_is_refused(tmp_path: Path, storage: Storage) -> None:
-    with storage.write() as connection:
-        connection.exec_driver_sql("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
-    with pytest.raises(StateError, match="99"):
-        open_storage(f"sqlite:///{tmp_path}/identity.db")
-
-
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://localhost/x", "sqlite://", "sqlite:///:memory:"])
 def test_other_databases_are_refused(url: str) -> None:
     with pytest.raises(StateError, match="database"):

@@ -1,15 +1,19 @@
 """Client authentication (RFC 6749 §2.3): exactly one method, the one that is registered.
 
 An unknown client, a disabled one, one with another method and a wrong secret cost the same work and get the same
-answer. METHODS is the registry; a method is a module with a class that has `client_id` and `proves`.
+answer. A method is a module with a class that has `client_id` and `proves`; `read_presented` is where they are chosen.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from stockade.identity import profile
+from stockade.identity.binding.mtls import peer_certificate
 from stockade.identity.client_auth.client_secret_basic import BasicCredential
+from stockade.identity.client_auth.none import PublicClaim
 from stockade.identity.client_auth.private_key_jwt import ClientAssertion
+from stockade.identity.client_auth.tls_client_auth import CertificateCredential
 from stockade.identity.errors import OAuthError, invalid_client, invalid_request
 from stockade.identity.observability import log
 from stockade.identity.storage.assertions import use_assertion
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
 class PresentedCredential(Protocol):
     """What a request offers as proof. `client_id` is a claim until `proves` says so."""
 
-    method: AuthMethod
+    @property
+    def method(self) -> AuthMethod:
+        """Which kind of proof."""
 
     @property
     def client_id(self) -> str:
@@ -63,12 +69,25 @@ def read_presented(services: Services, request: Request, form: Form) -> Presente
         presented: PresentedCredential = ClientAssertion.read(form, services.config, services.clock())
     elif headers:
         presented = BasicCredential.read(headers[0])
-    else:
-        # Nothing, or a secret in the body (client_secret_post), which no client is registered for.
+    elif form.optional("client_secret"):
+        # client_secret_post, for which no client is registered: OAuth 2.1 §2.4.1 and RFC 6749 §2.3.1 advise against it.
         raise invalid_client()
+    else:
+        presented = _by_id_alone(services, request, form)
     if form.optional("client_id") not in (None, presented.client_id):
         raise invalid_request("`client_id` is not the authenticated client")
     return presented
+
+
+def _by_id_alone(services: Services, request: Request, form: Form) -> PresentedCredential:
+    """A name without a proof in the request: the connection may carry it (RFC 8705 §2), or the client is public."""
+    client_id = form.optional("client_id")
+    if client_id is None:
+        raise invalid_client()
+    certificate = peer_certificate(request)
+    if certificate is None:
+        return PublicClaim(client_id)
+    return CertificateCredential(client_id, certificate, services.clock())
 
 
 async def prove(services: Services, presented: PresentedCredential) -> ClientRecord | None:
@@ -76,6 +95,8 @@ async def prove(services: Services, presented: PresentedCredential) -> ClientRec
     now = services.clock()
     client = await services.lanes.read(lambda connection: find_client(connection, presented.client_id, now))
     if not presented.proves(client) or client is None or client.disabled_at is not None:
+        return None
+    if not profile.allows_client(services.config, client):
         return None
     if isinstance(presented, ClientAssertion) and not await spend(services, presented):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from stockade.identity import profile
 from stockade.identity.errors import invalid_client, invalid_request
 from stockade.identity.jose import InvalidTokenError, Unverified, import_public_keys, numeric_date, parse, verify
 from stockade.identity.storage.clients import AuthMethod
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from stockade.identity.endpoints.form import Form
     from stockade.identity.storage.clients import ClientRecord
 
-ALGORITHMS = ("ES256", "EdDSA", "PS256", "RS256")
+ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "PS256", "RS256")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAX_LIFETIME_SECONDS = 300
 LEEWAY_SECONDS = 10
@@ -31,6 +32,7 @@ class ClientAssertion:
     jti: str
     exp: int
     _token: Unverified = field(repr=False)
+    _config: Config = field(repr=False)
     method = AuthMethod.PRIVATE_KEY_JWT
 
     @staticmethod
@@ -57,16 +59,19 @@ class ClientAssertion:
             or not _is_timely(claims, exp, now)
         ):
             raise invalid_client()
-        return ClientAssertion(client_id, jti, int(exp) + 1, token)
+        return ClientAssertion(client_id, jti, int(exp) + 1, token, config)
 
     def proves(self, client: ClientRecord | None) -> bool:
         """Check the signature with the registered keys; the same work without a client."""
         registered = client.jwks if client is not None and client.auth_method is self.method else None
+        fapi2 = profile.is_fapi2(self._config, client)
+        algorithms = [name for name in ALGORITHMS if not fapi2 or name in profile.FAPI2_ALGORITHMS]
         try:
-            verify(self._token, import_public_keys(registered or {"keys": []}, ALGORITHMS), ALGORITHMS)
+            verify(self._token, import_public_keys(registered or {"keys": []}, algorithms), algorithms)
         except InvalidTokenError:
             return False
-        return True
+        # FAPI 2.0 §5.3.2.1: the issuer, as a string; a list, or an endpoint's URL, can mean another server.
+        return not fapi2 or self._token.claims["aud"] == self._config.issuer
 
 
 def _is_identifier(value: Any) -> TypeGuard[str]:

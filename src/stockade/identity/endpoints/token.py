@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stockade.identity.binding.prove import offers_nonce, prove
 from stockade.identity.client_auth import authenticate_client
 from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.guard import private_json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stockade.identity.storage.clients import ClientRecord
 
 
+@offers_nonce
 async def token(services: Services, request: Request) -> Response:
     """Give an access token to a client that may have one. It is answered only after its commit."""
     try:
@@ -29,7 +31,8 @@ async def token(services: Services, request: Request) -> Response:
         client = await authenticate_client(services, request, form)
         grant = select_grant(client, form)
         address = request.client.host if request.client else ""
-        issued = await grant(services, TokenRequest(client, form, None, address))
+        binding = await prove(services, request, form, client)
+        issued = await grant(services, TokenRequest(client, form, binding, address))
     except OAuthError as error:
         services.metrics.count("token_requests_refused", error=error.error)
         raise

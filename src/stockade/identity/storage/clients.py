@@ -99,6 +99,16 @@ def list_clients(connection: Connection) -> list[ClientRecord]:
     return [_client(row) for row in connection.execute(select(clients).order_by(clients.c.name))]
 
 
+def read_self_signed(connection: Connection) -> list[dict[str, Any]]:
+    """JWK Sets of the clients that prove themselves by a certificate of their own (RFC 8705 §2.2)."""
+    statement = select(clients.c.jwks).where(
+        clients.c.auth_method == AuthMethod.SELF_SIGNED_TLS_CLIENT_AUTH.value,
+        clients.c.disabled_at.is_(None),
+        clients.c.jwks.is_not(None),
+    )
+    return [json.loads(text) for text in connection.execute(statement).scalars()]
+
+
 def insert_client(connection: Connection, record: ClientRecord) -> None:
     """Register a client. Raises IntegrityError when the name or id is taken."""
     connection.execute(

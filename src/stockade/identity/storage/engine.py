@@ -7,18 +7,17 @@ acknowledged and an assertion that was used survive a power cut. Group commit (l
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from stockade.errors import StateError
 from stockade.identity.errors import StorageUnavailable
-from stockade.identity.storage.schema import audit_head, meta, metadata, revocation_head
+from stockade.identity.storage.migrations import Migrated, bring_up_to_date, refuse_other_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 BUSY_TIMEOUT_MS = 3_000
-SCHEMA_VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,7 @@ class Storage:
     """An open database. Any number of processes may hold one; each transaction stands for itself."""
 
     engine: Engine
+    migrated: Migrated | None = None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -61,15 +60,20 @@ class Storage:
         self.close()
 
 
-def open_storage(database_url: str) -> Storage:
-    """Open the database and make its tables if it has none.
+def open_storage(database_url: str, *, as_it_is: bool = False) -> Storage:
+    """Open the database; make its tables if it has none, migrate it if it has older ones (`Storage.migrated`).
 
-    `sqlite:///PATH` (the file is made with mode 0600) or `postgresql://…`. Raises StateError with what to do.
+    `sqlite:///PATH` (the file is made with mode 0600) or `postgresql://…`. `as_it_is` changes nothing, and refuses
+    what would need it. Raises StateError with what to do.
     """
     url = _parse(database_url)
     storage = Storage(_sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url))
     try:
-        _ensure_schema(storage)
+        with _translated():
+            if as_it_is:
+                refuse_other_schema(storage.engine)
+                return storage
+            migrated = bring_up_to_date(storage.engine)
     except StorageUnavailable as error:
         storage.close()
         raise StateError(
@@ -78,7 +82,7 @@ def open_storage(database_url: str) -> Storage:
     except StateError:
         storage.close()
         raise
-    return storage
+    return replace(storage, migrated=migrated)
 
 
 @contextmanager
@@ -155,37 +159,3 @@ def _postgresql(url: URL) -> Engine:
         )
     except (ImportError, NoSuchModuleError) as error:
         raise StateError("PostgreSQL needs a driver", hint="pip install 'stockade[postgresql]'") from error
-
-
-def _ensure_schema(storage: Storage) -> None:
-    if _schema_version(storage) is None:
-        with storage.write() as connection:
-            _lock_schema(connection)
-            # Another process may have been faster while we waited for the lock.
-            if not inspect(connection).has_table(meta.name):
-                _create_schema(connection)
-    version = _schema_version(storage)
-    if version != SCHEMA_VERSION:
-        raise StateError(
-            f"the identity database has schema version `{version}`, this program needs `{SCHEMA_VERSION}`",
-            hint="use the program version that made it, or migrate",
-        )
-
-
-def _schema_version(storage: Storage) -> str | None:
-    with storage.read() as connection:
-        if not inspect(connection).has_table(meta.name):
-            return None
-        return connection.execute(select(meta.c.value).where(meta.c.name == "schema_version")).scalar()
-
-
-def _lock_schema(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(5715421)"))
-
-
-def _create_schema(connection: Connection) -> None:
-    metadata.create_all(connection)
-    connection.execute(insert(meta).values(name="schema_version", value=SCHEMA_VERSION))
-    connection.execute(insert(revocation_head).values(id=1, epoch=secrets.token_hex(12), sequence=0, floor=0))
-    connection.execute(insert(audit_head).values(id=1, sequence=0, digest=bytes(32)))

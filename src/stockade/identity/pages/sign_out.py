@@ -1,0 +1,39 @@
+"""Signing out: asked first, since a link from anywhere may lead here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stockade.identity.people import sessions
+from stockade.identity.people.cookies import SESSION, forget
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from stockade.identity.pages.visit import Visit
+
+
+async def ask(visit: Visit) -> Response:
+    """Confirm, unless nobody is signed in."""
+    if visit.session is None:
+        return visit.see_other("/signed-out")
+    return visit.page("sign_out.html")
+
+
+async def sign_out(visit: Visit) -> Response:
+    """End the session; the gateways hear of it."""
+    if visit.session is not None:
+        await sessions.end(visit.services, visit.session, "signed_out", visit.request)
+    visit.cookies.append(forget(SESSION))
+    return visit.see_other("/signed-out")
+
+
+async def done(visit: Visit) -> Response:
+    """Says so."""
+    text = visit.locale.text
+    return visit.page(
+        "message.html",
+        heading=text("sign_out.done_title"),
+        text=text("sign_out.done_text"),
+        link=("/sign-in", text("sign_out.again")),
+    )
