@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from joserfc.jwk import ECKey
-from people_support import PASSWORD, Browser, World, kinds, world
+from people_world import PASSWORD, Browser, World, kinds, world
 
 from stockade.identity import admin, admin_people
 from stockade.identity.admin_api import _OPERATIONS, admin_app, description

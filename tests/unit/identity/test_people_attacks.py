@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyotp
 import pytest
 from authenticator_support import Authenticator
-from people_support import PASSWORD, START, Browser, World, kinds, world
+from people_world import PASSWORD, START, Browser, World, kinds, world
 from sqlalchemy import select
 
 from stockade.identity import audit

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from people_support import Browser, World, world
+from people_world import Browser, World, world
 from sqlalchemy import delete, update
 
 from stockade.identity import admin_people, audit

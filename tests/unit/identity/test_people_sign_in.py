@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyotp
 import pytest
 from argon2 import PasswordHasher
-from people_support import PASSWORD, Browser, World, kinds, world
+from people_world import PASSWORD, Browser, World, kinds, world
 
 from stockade.identity import admin_people
 from stockade.identity.errors import AdministrationError, AlreadyThereError
