@@ -84,6 +84,7 @@ _FAMILIES = {
     "token_requests_refused": ("counter", "Requests to the token endpoint that were refused, by OAuth error."),
     "client_authentication_failures": ("counter", "Failed client authentications, by method."),
     "client_authentication_throttled": ("counter", "Requests refused before authentication, too many failures."),
+    "forms_refused": ("counter", "Forms that did not come from our page in that browser, by what showed it."),
     "dpop_proofs_refused": ("counter", "DPoP proofs that were refused."),
     "dpop_nonces_demanded": ("counter", "Requests sent back for a DPoP nonce."),
     "sign_ins": ("counter", "Steps of people's sign-ins, by result."),
