@@ -91,7 +91,6 @@ _FAMILIES = {
     "device_codes_issued": ("counter", "Device codes that were given out."),
     "user_codes_unknown": ("counter", "User codes that were typed and do not exist."),
     "user_codes_throttled": ("counter", "User codes not looked up, too many unknown ones from that address."),
-    "forms_refused": ("counter", "Forms that did not come from our page in that browser, by what showed it."),
     "introspections_for_resource_servers": ("counter", "Answers to resource servers, by result."),
     "clients_registered": ("counter", "Clients that registered themselves."),
     "registrations_refused": ("counter", "Registrations without a token that is good for them."),
