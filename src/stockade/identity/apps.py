@@ -66,9 +66,6 @@ def public_app(services: Services) -> Starlette:
             ("DELETE", f"{base}/oauth2/register/{{client_id}}", delete_client),
         ]
     application = _application(services, endpoints)
-    if services.config.external is None:
-        application.router.routes.extend(page_routes(services))
-    _open_to_browsers(services, application)
     _open_to_browsers(services, application)
     if services.config.external is None:
         application.router.routes.extend(page_routes(services))
@@ -128,5 +125,5 @@ async def _not_found(_request: Request, _error: Exception) -> Response:
 
 
 async def _not_allowed(_request: Request, error: Exception) -> Response:
-    allow = (getattr(error, "headers", None) or {}).get("Allow", "")
-    return private_json({"error": "method_not_allowed"}, 405, {"Allow": allow})
+    allow = (getattr(error, "headers", None) or {}).get("Allow", "").split(", ")
+    return private_json({"error": "method_not_allowed"}, 405, {"Allow": ", ".join(sorted(allow))})

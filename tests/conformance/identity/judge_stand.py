@@ -22,9 +22,9 @@ from joserfc.jwk import ECKey, RSAKey
 from judge_person import Person
 from shop import shop
 from stack import Reply, Stack, Upstream
-from stockade.identity.admin_registration import create_initial_access_token
 
 from stockade.identity.admin_people import create_user
+from stockade.identity.admin_registration import create_initial_access_token
 from stockade.identity.clients_metadata import GrantType
 from stockade.identity.storage import Storage, open_storage
 

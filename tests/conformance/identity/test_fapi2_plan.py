@@ -669,6 +669,7 @@ def assertions_not_whole(scene: Scene) -> None:
         {"iss": None}, {"aud": None}, {"exp": None}, {"jti": None}, {"iss": "other"}, {"sub": "other"},
         {"alg": "none"}, {"key": stranger}, {"aud": [rp.metadata["issuer"], "https://elsewhere.example"]},
         {"nbf": int(time.time()) + 600},
+        {"exp": int(time.time()) + 3600},
     ):  # fmt: skip
         answer = rp.push(rp.parameters(), **changes)
         refused(answer, "invalid_client", "invalid_request")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from judge_node import Program
+from judge_rp import Rp
 from judge_stand import free_port, jwks_file, key_pair
 
 if TYPE_CHECKING:
@@ -194,28 +195,42 @@ def test_device_grant_with_a_person_elsewhere(stand: Stand) -> None:
 # Exchange, introspection, revocation, registration
 
 
-@pytest.mark.standard("RFC 8693 §2.1 (1)", "RFC 8693 §2.2.1 (1)", "RFC 8693 §1.1 (1)", "RFC 7662 §2.1 (1)",
-                      "RFC 7662 §2.1 (2)", "RFC 7662 §2.2 (1)", "RFC 7662 §2.2 (2)", "RFC 7009 §2 (1)")  # fmt: skip
-def test_exchange_introspection_and_revocation(stand: Stand) -> None:
-    options = ("--grant", "client_credentials", "--grant", "token_exchange")
-    client = stand.client("middle", *options, "--exchange", stand.audience, "--introspect", stand.audience,
-                          scopes=("orders:read", "orders:write"))  # fmt: skip
-    asked = stand_for(
-        stand, client, scope="orders:read orders:write", oauth2=True, introspect=True, revoke=True,
-        exchange={"scope": "orders:read", "audience": stand.audience},
-    )  # fmt: skip
+@pytest.mark.standard(
+    "RFC 7662 §2.1 (1)", "RFC 7662 §2.1 (2)", "RFC 7662 §2.2 (1)", "RFC 7662 §2.2 (2)", "RFC 7009 §2 (1)"
+)
+def test_introspection_and_revocation_that_the_gate_hears_of(stand: Stand) -> None:
+    client = stand.client("middle", "--introspect", stand.audience, scopes=("orders:read",))
+    asked = stand_for(stand, client, scope="orders:read", oauth2=True, introspect=True, revoke=True)
     result = machine(stand, asked)
     assert result["introspection"]["active"] is True
-    assert result["introspection"]["scope"] == "orders:read orders:write"
-    exchanged = result["exchanged"]
-    assert exchanged["issued_token_type"] == "urn:ietf:params:oauth:token-type:access_token"
-    assert exchanged["introspection"]["scope"] == "orders:read"
-    assert exchanged["introspection"]["act"]["sub"] == client["client_id"]
-    assert exchanged["api"]["status"] == 200
+    assert result["introspection"]["scope"] == "orders:read"
+    assert result["api"]["status"] == 200
     assert result["introspection_after"] == {"active": False}
     deadline = time.monotonic() + 1
     while refused_by_gate(stand, result["token"]) is None:
         assert time.monotonic() < deadline, "a revoked token still opens the gate after a second"
+
+
+@pytest.mark.standard(
+    "RFC 8693 §2.1 (1)", "RFC 8693 §2.2.1 (1)", "RFC 8693 §1.1 (1)", "RFC 8693 §4.1 (1)", "RFC 8693 §2 (1)"
+)
+def test_exchange_of_a_persons_token_by_the_service_that_got_it(stand: Stand) -> None:
+    front = Rp(stand, stand.web_client(CALLBACK), CALLBACK, scope="orders:read orders:write")
+    with stand.person() as person:
+        token = front.sign_in(person)["access_token"]
+    options = ("--grant", "client_credentials", "--grant", "token_exchange", "--exchange", stand.audience)
+    may = (*options, "--introspect", stand.audience)
+    middle = stand.client("middle", *may, scopes=("orders:read", "orders:write"))
+    asked = stand_for(
+        stand, middle, scope="orders:read", oauth2=True, introspect=True, subject_token=token,
+        exchange={"scope": "orders:read", "audience": stand.audience},
+    )  # fmt: skip
+    exchanged = machine(stand, asked)["exchanged"]
+    assert exchanged["issued_token_type"] == "urn:ietf:params:oauth:token-type:access_token"
+    assert exchanged["introspection"]["scope"] == "orders:read"
+    assert exchanged["introspection"]["sub"].startswith("u_")
+    assert exchanged["introspection"]["act"]["sub"] == middle["client_id"]
+    assert exchanged["api"]["status"] == 200
 
 
 def refused_by_gate(stand: Stand, token: str) -> int | None:

@@ -94,9 +94,7 @@ def test_authlib_client_credentials_by_private_key(
 ) -> None:
     key = key_pair(algorithm)
     client = stand.client("authlib", "--jwks", str(jwks_file(tmp_path, key)), scopes=("orders:read",))
-    session = authlib_client(
-        client | {"client_secret": key.as_dict(private=True)}, token_endpoint_auth_method="private_key_jwt"
-    )
+    session = authlib_client(client | {"client_secret": key}, token_endpoint_auth_method="private_key_jwt")
     session.register_client_auth_method(
         PrivateKeyJWT(metadata["token_endpoint"], alg=algorithm, headers={"kid": key.kid})
     )
@@ -203,7 +201,7 @@ def test_oauthlib_device_client(stand: Stand, metadata: dict[str, Any]) -> None:
     with stand.http() as http:
         url, form = metadata["device_authorization_endpoint"], {"scope": "orders:read"}
         started = http.post(url, data={"client_id": client["client_id"], **form}).json()
-        body = app.prepare_request_body(started["device_code"])
+        body = app.prepare_request_body(started["device_code"], include_client_id=True)
         early = send(http, metadata["token_endpoint"], body)
         assert (early.status_code, early.json()["error"]) == (400, "authorization_pending")
         with stand.person() as person:

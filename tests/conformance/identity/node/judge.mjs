@@ -90,6 +90,8 @@ export async function refused(attempt) {
     await attempt()
     return null
   } catch (error) {
-    return { status: error.status ?? error.cause?.status ?? null, error: error.error ?? null, message: error.message }
+    // A 401 with a challenge is reported as such; what the body says is in the response.
+    const body = error.error === undefined && error.response ? await error.response.clone().json() : error
+    return { status: error.status ?? null, error: body.error ?? null, message: error.message }
   }
 }

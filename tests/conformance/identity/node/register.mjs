@@ -5,7 +5,7 @@ import { call, judge, refused, stand } from './judge.mjs'
 
 await judge(async () => {
   const server = new URL(stand.issuer)
-  const config = await client.dynamicClientRegistration(server, stand.metadata, undefined, {
+  const config = await client.dynamicClientRegistration(server, stand.metadata, client.ClientSecretBasic(), {
     initialAccessToken: stand.initial_access_token,
     algorithm: 'oidc',
   })
@@ -16,7 +16,9 @@ await judge(async () => {
   const managed = registered.registration_client_uri
   const seen = await fetch(managed, { headers })
   const read = { status: seen.status, body: await seen.json() }
-  const gone = (await fetch(managed, { method: 'DELETE', headers: { authorization: `Bearer ${read.body.registration_access_token ?? registered.registration_access_token}` } })).status
+  const current = read.body.registration_access_token ?? registered.registration_access_token
+  const removal = await fetch(managed, { method: 'DELETE', headers: { authorization: `Bearer ${current}` } })
+  const gone = removal.status
   const after = await refused(() => client.clientCredentialsGrant(config, { scope: stand.scope }))
   const { client_secret, registration_access_token, ...shown } = registered
   return { registered: shown, has_secret: client_secret !== undefined, scope: tokens.scope, api, read, gone, after }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
 
 import pyotp
 from identity_support import credentials
@@ -275,7 +276,9 @@ def test_a_device_is_connected_by_its_code(people_server: Server, browser: Brows
     )
     app = people_server.client(f"device-{user.username}", ("orders:read",), metadata=metadata)
     with people_server.outside() as http:
-        begun = http.post("/oauth2/device_authorization", data={"scope": "orders:read"}, headers=credentials(app)).json()
+        begun = http.post(
+            "/oauth2/device_authorization", data={"scope": "orders:read"}, headers=credentials(app)
+        ).json()
         browser.go(begun["verification_uri"])
         browser.fill(user_code="BCDF-GHJK")
         browser.press("Continue")
@@ -300,9 +303,7 @@ def test_a_device_is_connected_by_its_code(people_server: Server, browser: Brows
 def test_a_password_from_an_administrator_has_to_be_replaced(people_server: Server, browser: Browser) -> None:
     user = make_user(people_server, must_change_password=True)
     with people_server.storage() as storage, storage.write() as connection:
-        connection.execute(
-            update(users).where(users.c.user_id == user.user_id).values(must_change_password=True)
-        )
+        connection.execute(update(users).where(users.c.user_id == user.user_id).values(must_change_password=True))
     browser.go(people_server.issuer + "/sign-in")
     sign_in(browser, user.username)
     browser.until(lambda page: page.heading == "Choose a new password")
@@ -327,3 +328,39 @@ def test_the_language_is_the_requests_then_the_browsers(
     assert browser.one("html").get_attribute("lang") == "de"
     browser.go(request_url(people_server, app, listener.url, ui_locales="xx en-GB"))
     assert browser.heading == "Sign in"
+
+
+def test_signing_out_at_the_clients_wish_is_asked_and_leads_back(
+    people_server: Server, browser: Browser, listener: Listener
+) -> None:
+    user = make_user(people_server)
+    there = listener.url + "?out=1"
+    app = make_app(people_server, listener.url, first_party=True, post_logout_redirect_uris=(there,))
+    query = urlencode({"client_id": app.client_id, "post_logout_redirect_uri": there, "state": "s2"})
+    signed_in(browser, people_server, user.username)
+    browser.go(f"{people_server.issuer}/oauth2/logout?{query}")
+    assert browser.heading == "Sign out?"
+    browser.press("Sign out")
+    browser.until(lambda page: page.heading == "Back at the client")
+    assert listener.calls[-1] == {"out": "1", "state": "s2"}
+    browser.go(people_server.issuer + "/account")
+    assert browser.heading == "Sign in"
+
+
+def test_a_client_that_registered_itself_is_flagged(
+    people_server: Server, browser: Browser, listener: Listener
+) -> None:
+    user = make_user(people_server)
+    app = make_app(people_server, listener.url, registered_by="dynamic", first_party=False)
+    browser.go(request_url(people_server, app, listener.url, scope="orders:read offline_access"))
+    sign_in(browser, user.username)
+    browser.until(lambda page: page.heading == "Larder asks for access")
+    assert "Nobody here has checked this app" in browser.text
+    assert "keeps this access when you sign out" in browser.text
+    assert urlsplit(listener.url).netloc in browser.text
+    sizes = {(button.size["width"], button.size["height"]) for button in browser.all(".choice button")}
+    looks = {
+        tuple(button.value_of_css_property(name) for name in ("background-color", "color", "border", "font-weight"))
+        for button in browser.all(".choice button")
+    }
+    assert (len(sizes), len(looks)) == (1, 1)
