@@ -1,4 +1,4 @@
-"""The pages between a request and its answer: what is asked, what is not, and what is said when something is missing."""
+"""The pages between a request and its answer: what is asked, what is not, what is said when something is missing."""
 
 from __future__ import annotations
 
