@@ -67,7 +67,6 @@ def identity_config(
         "issuer": policy.issuer if embedded else f"https://{public_address}",
         "audiences": [policy.audience],
         "internal_audience": policy.audience,
-        "people": {"scopes": dict(scope_texts or {})},
         "scopes": list(dict.fromkeys([*scopes, *OPENID_SCOPES])) if embedded else list(scopes),
         "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
         "internal": {
@@ -83,6 +82,7 @@ def identity_config(
         },
         **policy.identity.model_dump(mode="json", include=SAME_NAMES),
     }
+    config["people"]["scopes"] = dict(scope_texts or {})
     if embedded and policy.identity.mtls is not None:
         config["mtls"] = _mtls(policy.identity.mtls)
     if not embedded:
