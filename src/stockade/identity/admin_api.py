@@ -113,6 +113,7 @@ class NewUser(_Body):
     name: str | None = None
     email: str | None = None
     roles: list[str] = Field(default=[], max_length=16)
+    must_change_password: bool = True
 
 
 class UserChanges(_Body):
@@ -151,6 +152,7 @@ async def _create_user(call: Call) -> Response:
         email=body.email,
         name=body.name,
         roles=body.roles,
+        must_change=body.must_change_password,
         passwords=call.services.passwords,
         by=call.by,
     )

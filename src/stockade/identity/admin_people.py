@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from stockade.identity import audit
 from stockade.identity.audit import AuditEvent
+from stockade.identity.config import People
 from stockade.identity.errors import AdministrationError, AlreadyThereError, NoSuchRecordError
 from stockade.identity.people.passwords import PasswordProblem, Passwords, problem_of
 from stockade.identity.people.sessions import end_in
@@ -190,33 +191,41 @@ def list_sessions(storage: Storage, user: str) -> list[SessionRow]:
 
 
 def revoke_session(storage: Storage, session_id: str, by: str = "operator") -> bool:
-    """End a session and what depends on it. False: it had ended. Raises AdministrationError for an unknown one."""
+    """End a session and what depends on it. False: it had ended. Raises NoSuchRecordError."""
     now = time.time()
     with storage.write() as connection:
         row = find_session_by_id(connection, session_id)
         if row is None:
-            raise NoSuchRecordError(f"no session `{session_id}`", hint="list them with `stockade user sessions NAME`")
+            raise _no_session(session_id)
         return end_in(connection, row.user_id, [session_id], "revoked", now, by=by) > 0
 
 
-def revoke_sessions(storage: Storage, user: str, by: str = "operator") -> int:
-    """End all sessions of a person. Returns how many."""
+def revoke_sessions(storage: Storage, user: str, session_id: str | None = None, by: str = "operator") -> int:
+    """End the sessions of a person, or the one that is named. Returns how many."""
     now = time.time()
     with storage.write() as connection:
         user_id = _find(connection, user).user_id
-        return end_in(connection, user_id, live_session_ids(connection, user_id), "revoked", now, by=by)
+        live = live_session_ids(connection, user_id)
+        if session_id is not None and session_id not in live:
+            raise _no_session(session_id)
+        return end_in(connection, user_id, [session_id] if session_id else live, "revoked", now, by=by)
 
 
-def audit_page(storage: Storage, after: int, limit: int, user_id: str | None = None) -> list[AuditRow]:
-    """Up to `limit` events newer than number `after`, oldest first; those about one person where given."""
+def audit_page(storage: Storage, after: int | None, limit: int, user_id: str | None = None) -> list[AuditRow]:
+    """Up to `limit` events newer than number `after`, oldest first; without `after` the last ones."""
     with storage.read() as connection:
+        if after is None:
+            return audit.read_last(connection, limit, user_id)
         return list(islice(audit.read(connection, after, user_id), limit))
 
 
-def verify_audit(storage: Storage) -> tuple[int, bytes]:
-    """Walk the chain. Returns the last event's number and digest, to be kept elsewhere; raises BrokenChainError."""
+def verify_audit(storage: Storage, known: tuple[int, bytes] | None = None) -> tuple[int, bytes]:
+    """Walk the chain. Returns the last event's number and digest, to be kept elsewhere and given as `known` later.
+
+    Raises BrokenChainError.
+    """
     with storage.read() as connection:
-        return audit.verify(connection)
+        return audit.verify(connection, known)
 
 
 def _find(connection: Connection, user: str) -> UserRecord:
@@ -227,8 +236,12 @@ def _find(connection: Connection, user: str) -> UserRecord:
     return record
 
 
+def _no_session(session_id: str) -> NoSuchRecordError:
+    return NoSuchRecordError(f"no session `{session_id}`", hint="list them with `stockade user sessions NAME`")
+
+
 def _hash(record: UserRecord, password: str, passwords: Passwords | None) -> str:
-    problem = problem_of(password, (record.username, record.name, record.email))
+    problem = problem_of(password, (record.username, record.name, record.email, People().title))
     if problem is not None:
         raise AdministrationError(_SAID[problem], hint="use several unrelated words, 8 to 256 characters")
     return (passwords or Passwords()).hash_now(password)

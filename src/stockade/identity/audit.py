@@ -19,7 +19,7 @@ from stockade.identity.storage.schema import audit_events, audit_head
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Row, Select
 
 GENESIS = bytes(32)
 PAGE = 500
@@ -85,9 +85,7 @@ def record(connection: Connection, event: AuditEvent, now: float) -> int:
 def read(connection: Connection, after: int = 0, user_id: str | None = None) -> Iterator[AuditRow]:
     """Rows newer than `after`, oldest first; those of one user where given."""
     while True:
-        statement = select(audit_events).where(audit_events.c.sequence > after)
-        if user_id is not None:
-            statement = statement.where(audit_events.c.user_id == user_id)
+        statement = _rows(user_id).where(audit_events.c.sequence > after)
         rows = connection.execute(statement.order_by(audit_events.c.sequence).limit(PAGE)).all()
         if not rows:
             return
@@ -95,18 +93,39 @@ def read(connection: Connection, after: int = 0, user_id: str | None = None) -> 
         after = rows[-1].sequence
 
 
-def verify(connection: Connection) -> tuple[int, bytes]:
-    """Walk the whole chain. Returns the head's sequence and digest; raises BrokenChainError."""
+def read_last(connection: Connection, limit: int, user_id: str | None = None) -> list[AuditRow]:
+    """The newest `limit` rows, oldest first; those of one user where given."""
+    statement = _rows(user_id).order_by(audit_events.c.sequence.desc()).limit(limit)
+    return [_row(row) for row in reversed(connection.execute(statement).all())]
+
+
+def verify(connection: Connection, known: tuple[int, bytes] | None = None) -> tuple[int, bytes]:
+    """Walk the whole chain. Returns the head's sequence and digest; raises BrokenChainError.
+
+    `known`: a head that was exported before; it must still be what it was.
+    """
+    # Read first: what is appended during the walk is not looked at.
+    head = connection.execute(select(audit_head).where(audit_head.c.id == 1)).one()
     previous, expected = GENESIS, 1
     for row in read(connection):
+        if row.sequence > head.sequence:
+            break
         fits = row.sequence == expected and row.previous == previous
         if not fits or row.digest != _digest(row.sequence, row.time, row.event, previous):
             raise BrokenChainError(expected)
+        if known is not None and known[0] == row.sequence and known[1] != row.digest:
+            raise BrokenChainError(expected)
         previous, expected = row.digest, expected + 1
-    head = connection.execute(select(audit_head).where(audit_head.c.id == 1)).one()
     if (head.sequence, head.digest) != (expected - 1, previous):
         raise BrokenChainError(expected)
+    if known is not None and known[0] > head.sequence:
+        raise BrokenChainError(expected)
     return head.sequence, previous
+
+
+def _rows(user_id: str | None) -> Select[Any]:
+    statement = select(audit_events)
+    return statement if user_id is None else statement.where(audit_events.c.user_id == user_id)
 
 
 def _digest(sequence: int, time: float, event: AuditEvent, previous: bytes) -> bytes:
