@@ -142,6 +142,9 @@ def test_every_kind_of_client(terminal: Terminal, folder: Path) -> None:
                  "update store --auth-method client_secret_basic",
                  "update store --grant client_credentials", "show tv --json", "list"):  # fmt: skip
         terminal(f"stockade client {line}")
+    for line in ("create partner --scope openid --uses 5", "create partner --uses 0", "create x --scope 'a\"b'",
+                 "create ci --grant client_credentials --json", "list", "revoke i_0"):  # fmt: skip
+        terminal(f"stockade client initial-access-token {line}")
     terminal("stockade check --all")
     terminal.compare("client-kinds")
 
@@ -152,6 +155,8 @@ def make_certificate(path: Path) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 7, start, start + timedelta(days=9000))
     path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
 def test_the_life_of_a_person(terminal: Terminal) -> None:
     terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
     good = "seven-green-kettles\n"
