@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # OpenID Connect Core §5.4, §11: not the API's, and known to every embedded server.
 OPENID_SCOPES = ("openid", "profile", "email", "offline_access")
 # Sections that read the same in both files.
-SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions", "people"}
+SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions"}
 
 
 def scopes_of(description: Description) -> tuple[str, ...]:
@@ -67,7 +67,6 @@ def identity_config(
         "issuer": policy.issuer if embedded else f"https://{public_address}",
         "audiences": [policy.audience],
         "internal_audience": policy.audience,
-        "people": {"scopes": dict(scope_texts or {})},
         "scopes": list(dict.fromkeys([*scopes, *OPENID_SCOPES])) if embedded else list(scopes),
         "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
         "internal": {
@@ -82,6 +81,7 @@ def identity_config(
             "code_seconds": policy.identity.code_seconds,
         },
         **policy.identity.model_dump(mode="json", include=SAME_NAMES),
+        "people": policy.identity.people.model_dump() | {"scopes": dict(scope_texts or {})},
     }
     if embedded and policy.identity.mtls is not None:
         config["mtls"] = _mtls(policy.identity.mtls)
