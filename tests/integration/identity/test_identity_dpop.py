@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from dpop_support import DpopKey
+from dpop_support import DpopKey, sign_exactly
 from identity_support import AUDIENCE, ask, basic, credentials, introspect, signing_key
 from signed_in_support import make_person
 
@@ -191,7 +191,7 @@ def test_critical_headers_and_duplicate_members_are_refused(
     proof = key.proof("POST", server.token_url)
     claims = json.loads(urlsafe_b64decode(proof.split(".")[1] + "=="))
     header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.key.as_dict(private=False), "crit": ["exp"], "exp": 1}
-    assert refused(send(outside, client, forged(header, claims)))
+    assert refused(send(outside, client, sign_exactly(key.key, header, claims)))
     twice = '{"htm":"POST","htm":"GET"}'
     encoded = urlsafe_b64encode(twice.encode()).rstrip(b"=").decode()
     first, _, last = proof.split(".")
@@ -379,6 +379,26 @@ def test_nonces_can_be_switched_off(make_server: Callable[..., Server]) -> None:
         answer = send(http, client, key.proof("POST", server.token_url))
         assert answer.status_code == 200
         assert "dpop-nonce" not in answer.headers
+
+
+@pytest.mark.parametrize("claim", ["jti", "nonce", "ath", "htu", "htm"])
+@pytest.mark.parametrize("value", ["\ud800", "a\x00b", "x" * 5_000])
+def test_text_that_cannot_be_kept_is_refused(
+    server: Server, outside: httpx.Client, client: CreatedClient, key: DpopKey, claim: str, value: str
+) -> None:
+    """Half a character, a null, a flood: no proof, and no fault of the server's."""
+    claims = {
+        "jti": "a",
+        "htm": "POST",
+        "htu": server.token_url,
+        "iat": int(time.time()),
+        "nonce": key.nonce,
+        claim: value,
+    }
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.key.as_dict(private=False)}
+    answer = send(outside, client, sign_exactly(key.key, header, claims))
+    assert answer.status_code == 400
+    assert answer.json()["error"] in ("invalid_dpop_proof", "use_dpop_nonce")
 
 
 # --- Who may have bearer tokens ---
