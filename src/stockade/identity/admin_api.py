@@ -210,19 +210,19 @@ async def _list_clients(call: Call) -> Response:
 
 async def _disable_client(call: Call) -> Response:
     client_id = await _client_id(call)
-    await call.run(admin.disable_client, client_id)
+    await call.run(admin.disable_client, client_id, by=call.by)
     return Response(status_code=204)
 
 
 async def _enable_client(call: Call) -> Response:
     client_id = await _client_id(call)
-    await call.run(admin.enable_client, client_id)
+    await call.run(admin.enable_client, client_id, by=call.by)
     return Response(status_code=204)
 
 
 async def _revoke_token(call: Call) -> Response:
     body = await call.body(Credential)
-    return _json({"revoked": await call.run(admin.revoke_token, body.credential)})
+    return _json({"revoked": await call.run(admin.revoke_token, body.credential, by=call.by)})
 
 
 async def _list_audit(call: Call) -> Response:

@@ -196,18 +196,22 @@ def test_the_life_of_a_person_over_http(tmp_path: Path) -> None:
 
 def test_clients_and_tokens_are_stopped_over_http(tmp_path: Path) -> None:
     async def story() -> None:
-        async with api(tmp_path) as (here, http, _):
+        async with api(tmp_path) as (here, http, root):
             made = admin.create_client(here.storage, "billing", ("a",), api_key=True)
             assert made.api_key is not None
             listed = (await http.get("/admin/v1/clients")).json()["clients"]
             assert [one["client_id"] for one in listed] == [made.client_id]
-            for _ in range(2):
+            for tries in range(2):
                 body = {"credential": made.api_key.api_key}
                 answer = await http.post("/admin/v1/tokens/revoke", json=body)
-                assert answer.json() == {"revoked": _ == 0}
+                assert answer.json() == {"revoked": tries == 0}
             for step in ("disable", "enable"):
                 assert (await http.post(f"/admin/v1/clients/{made.client_id}/{step}")).status_code == 204
                 assert (await http.post(f"/admin/v1/clients/c_nobody/{step}")).status_code == 404
+            events = (await http.get("/admin/v1/audit")).json()["events"]
+            by = [(event["kind"], event["detail"]["by"]) for event in events if event["client_id"] == made.client_id]
+            deeds = ("client.created", "token.revoked", "client.disabled", "client.enabled")
+            assert by == list(zip(deeds, ("operator", *[root.user_id] * 3), strict=True))
 
     asyncio.run(story())
 

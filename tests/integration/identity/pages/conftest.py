@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stockade.identity.certificates import DevelopmentCertificates, InternalCertificates
 
+
 @pytest.fixture(scope="session")
 def people_server(
     tmp_path_factory: pytest.TempPathFactory,

@@ -275,7 +275,9 @@ def test_a_device_is_connected_by_its_code(people_server: Server, browser: Brows
     )
     app = people_server.client(f"device-{user.username}", ("orders:read",), metadata=metadata)
     with people_server.outside() as http:
-        begun = http.post("/oauth2/device_authorization", data={"scope": "orders:read"}, headers=credentials(app)).json()
+        begun = http.post(
+            "/oauth2/device_authorization", data={"scope": "orders:read"}, headers=credentials(app)
+        ).json()
         browser.go(begun["verification_uri"])
         browser.fill(user_code="BCDF-GHJK")
         browser.press("Continue")
@@ -300,9 +302,7 @@ def test_a_device_is_connected_by_its_code(people_server: Server, browser: Brows
 def test_a_password_from_an_administrator_has_to_be_replaced(people_server: Server, browser: Browser) -> None:
     user = make_user(people_server, must_change_password=True)
     with people_server.storage() as storage, storage.write() as connection:
-        connection.execute(
-            update(users).where(users.c.user_id == user.user_id).values(must_change_password=True)
-        )
+        connection.execute(update(users).where(users.c.user_id == user.user_id).values(must_change_password=True))
     browser.go(people_server.issuer + "/sign-in")
     sign_in(browser, user.username)
     browser.until(lambda page: page.heading == "Choose a new password")
