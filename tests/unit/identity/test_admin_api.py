@@ -148,6 +148,23 @@ def test_no_other_upstreams_internal_token_opens_it(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_token_bound_to_one_operation_opens_no_other(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with api(tmp_path) as (here, http, root):
+            path = f"/admin/v1/users/{root.user_id}"
+            for operation, status in (
+                ("GET /admin/v1/users/{user_id}", 200),
+                ("GET /admin/v1/users", 401),
+                (f"GET {path}", 401),
+                ("PATCH /admin/v1/users/{user_id}", 401),
+                (7, 401),
+            ):
+                headers = {"Authorization": f"Bearer {token(here, sub=root.user_id, operation=operation)}"}
+                assert (await http.get(path, headers=headers)).status_code == status, operation
+
+    asyncio.run(story())
+
+
 # What it does
 
 
@@ -307,7 +324,7 @@ def test_every_change_asks_for_two_factors_and_every_operation_for_the_scope() -
                 continue
             assert "security" not in operation, path
             acr = operation.get("x-stockade", {}).get("acr")
-            assert acr == (None if method == "get" else ["mfa", "phr"]), (method, path)
+            assert acr == (None if method == "get" else ["mfa"]), (method, path)
 
 
 def test_answers_are_what_the_description_says(tmp_path: Path) -> None:
