@@ -121,6 +121,7 @@ def test_the_life_of_a_client(terminal: Terminal) -> None:
 
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 def test_the_life_of_a_person(terminal: Terminal) -> None:
     terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
     good = "seven-green-kettles\n"
@@ -143,6 +144,8 @@ def test_the_life_of_a_person(terminal: Terminal) -> None:
 
 =======
 >>>>>>> code
+=======
+>>>>>>> people
 def test_every_kind_of_client(terminal: Terminal, folder: Path) -> None:
     terminal(f"stockade init --description openapi.yaml --upstream {UPSTREAM}")
     make_certificate(folder / "client.pem")
@@ -179,7 +182,10 @@ def make_certificate(path: Path) -> None:
     builder = x509.CertificateBuilder(name, name, key.public_key(), 7, start, start + timedelta(days=9000))
     path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
+=======
+>>>>>>> people
 
 
 def test_the_life_of_a_person(terminal: Terminal) -> None:
@@ -200,7 +206,10 @@ def test_the_life_of_a_person(terminal: Terminal) -> None:
                  f"audit --verify --head 1:{'0' * 64}"):  # fmt: skip
         terminal(f"stockade {line}")
     terminal.compare("people")
+<<<<<<< HEAD
 >>>>>>> code
+=======
+>>>>>>> people
 
 
 def test_events_are_told_in_lines_and_in_words(terminal: Terminal, folder: Path) -> None:
