@@ -17,7 +17,7 @@ from urllib.parse import quote_plus, urlencode
 
 import httpx
 from joserfc import jws, jwt
-from joserfc.jwk import ECKey, KeySet
+from joserfc.jwk import ECKey, KeySet, import_key
 
 if TYPE_CHECKING:
     from joserfc.jwk import Key
@@ -221,7 +221,9 @@ class Rp:
         head = {"alg": algorithm, "kid": signing.kid}
         if algorithm == "none":
             return ".".join((_encoded(head), _encoded(payload), ""))
-        return str(jwt.encode(head, payload, signing, [algorithm]))
+        # Without its own `alg` a key lets itself be used for another, which is what a case may want.
+        bare = {name: value for name, value in signing.as_dict(private=True).items() if name != "alg"}
+        return str(jwt.encode(head, payload, import_key(bare), [algorithm]))
 
     # What tokens say, and what they open
 
