@@ -1,4 +1,4 @@
-"""What the authorization server is told comes from the policy and the API's description, and it understands all of it."""
+"""What the authorization server is told comes from the policy and the description, and it understands all of it."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def test_the_pages_know_their_title_and_what_scopes_mean(tmp_path: Path) -> None
         key=Path("tls.key"),
         public_address="127.0.0.1:8444",
         internal_address="127.0.0.1:8445",
+        admin_address="127.0.0.1:8446",
     )
     (tmp_path / "identity.json").write_text(json.dumps(made))
     people = read_config(tmp_path / "identity.json").people
