@@ -52,7 +52,7 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A line of the route table. `back` names the page (routes.RETURNS) to come back to after a sign-in."""
+    """A line of the route table. `back` names the page (outcome.RETURNS) to come back to after a sign-in."""
 
     method: Literal["GET", "POST"]
     path: str
