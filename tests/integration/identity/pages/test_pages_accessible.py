@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyotp
 import pytest
+from identity_support import credentials
 from pages_support import PASSWORD, make_app, make_user, request_url
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from stockade.identity.clients_metadata import ClientMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +36,19 @@ MEASURE = Path(__file__).with_name("accessible.js").read_text()
 def press(browser: Browser, selector: str, condition: Callable[[Browser], object]) -> None:
     browser.one(selector).click()
     browser.until(condition)
+
+
+def user_code_of(server: Server) -> str:
+    """Of a device that waits."""
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    metadata = ClientMetadata(grant_types=(grant,), client_name="Kitchen display")
+    device = server.client(f"device-{secrets.token_hex(4)}", ("orders:read",), metadata=metadata)
+    with server.outside() as http:
+        form = {"scope": "orders:read"}
+        code: str = http.post("/oauth2/device_authorization", data=form, headers=credentials(device)).json()[
+            "user_code"
+        ]
+    return code
 
 
 def every_page(server: Server, browser: Browser, listener: Listener) -> Iterator[str]:
@@ -116,6 +133,10 @@ def every_page(server: Server, browser: Browser, listener: Listener) -> Iterator
     browser.fill(username=plain.username, password=PASSWORD)
     press(browser, first, lambda page: page.path == "/sign-in/second-factor")
     yield "second factor, missing"
+    go("/device")
+    browser.fill(user_code=user_code_of(server))
+    press(browser, first, lambda page: page.path == "/consent")
+    yield "device, confirm"
     go("/oauth2/authorize?client_id=unknown")
     yield "refused by an endpoint"
     go("/sign-in?to=password")
