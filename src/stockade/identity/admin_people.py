@@ -22,6 +22,7 @@ from stockade.identity.people.passwords import PasswordProblem, Passwords, probl
 from stockade.identity.people.sessions import end_in
 from stockade.identity.people.users import username_key
 from stockade.identity.storage import users as table
+from stockade.identity.storage.grants import revoke_lasting_grants
 from stockade.identity.storage.passkeys import delete_passkeys
 from stockade.identity.storage.recovery import delete_codes
 from stockade.identity.storage.revocations import RevocationKind, record_revocation
@@ -167,6 +168,7 @@ def set_password(
         table.set_password(connection, record.user_id, hashed, int(now), must_change=True)
         _record(connection, "user.password_set", record.user_id, by, now)
         end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "password_changed", now, by=by)
+        revoke_lasting_grants(connection, record.user_id, now)
         return _find(connection, record.user_id)
 
 
@@ -180,6 +182,7 @@ def reset_factors(storage: Storage, user: str, by: str = "operator") -> UserReco
         delete_codes(connection, record.user_id)
         _record(connection, "user.factors_reset", record.user_id, by, now)
         end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "factors_reset", now, by=by)
+        revoke_lasting_grants(connection, record.user_id, now)
         return _find(connection, record.user_id)
 
 

@@ -10,6 +10,7 @@ from stockade.identity.audit import AuditEvent
 from stockade.identity.people.assurance import PASSWORD
 from stockade.identity.people.passwords import MIN_CHARS, MIN_CHARS_ALONE, PasswordProblem, problem_of
 from stockade.identity.people.sessions import end_in, rising
+from stockade.identity.storage.grants import revoke_lasting_grants
 from stockade.identity.storage.sessions import live_session_ids
 from stockade.identity.storage.users import set_password
 
@@ -56,7 +57,8 @@ async def change_password(
 ) -> tuple[Session, Cookie] | PasswordProblem | None:
     """Set a new password for a session whose person has just proved the old one (sign_in.reauthenticate).
 
-    Every other session of theirs ends, and this one gets a new secret. None: it was ended meanwhile.
+    Every other session of theirs ends, with what clients hold beyond sessions, and this one gets a new secret. None: it
+    was ended meanwhile.
     """
     problem = new_password_problem(services.config, session.user, new)
     if problem is not None:
@@ -68,6 +70,7 @@ async def change_password(
         replace_password(connection, session.user.user_id, hashed, rise.now, rise.origin.address)
         others = [one for one in live_session_ids(connection, session.user.user_id) if one != session.session_id]
         end_in(connection, session.user.user_id, others, "password_changed", rise.now, rise.origin.address)
+        revoke_lasting_grants(connection, session.user.user_id, rise.now)
         return rise.run(connection)
 
     raised = await services.lanes.write(work)
