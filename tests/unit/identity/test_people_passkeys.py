@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from authenticator_support import UP, Authenticator
-from people_support import PASSWORD, Browser, World, config_for, kinds, world
+from people_world import PASSWORD, Browser, World, config_for, kinds, world
 
 from stockade.identity.mfa import passkeys
 from stockade.identity.mfa.changes import RECENT_SECONDS, FactorProblem

@@ -10,7 +10,7 @@ import pytest
 from argon2 import PasswordHasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from people_support import QUICK
+from people_world import QUICK
 
 from stockade.identity.errors import PasswordsBusy
 from stockade.identity.people.breached import WIDTH

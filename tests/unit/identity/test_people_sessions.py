@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from people_support import PASSWORD, Browser, World, kinds, world
+from people_world import PASSWORD, Browser, World, kinds, world
 from sqlalchemy import insert, select
 
 from stockade.identity import admin_people

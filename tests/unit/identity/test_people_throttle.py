@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from people_support import PASSWORD, Browser, World, kinds, world
+from people_world import PASSWORD, Browser, World, kinds, world
 from sqlalchemy import func, select
 
 from stockade.identity.errors import PasswordsBusy

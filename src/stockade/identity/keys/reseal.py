@@ -32,7 +32,7 @@ def _totp(user_id: str) -> str:
     return f"totp {user_id}"
 
 
-# Everything sealed that has a column of its own: table, the column that names the row, the sealed column, and what it is bound to.
+# Everything sealed that has a column of its own: table, the column that names the row, the sealed one, its binding.
 SEALED: tuple[tuple[Table, Column[str], Column[bytes], Callable[[str], str]], ...] = (
     (signing_keys, signing_keys.c.kid, signing_keys.c.sealed_private_key, str),
     (totp_secrets, totp_secrets.c.user_id, totp_secrets.c.sealed_secret, _totp),

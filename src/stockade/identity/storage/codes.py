@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import bindparam, insert, update
 
 from stockade.identity.storage.grants import stands, with_standing
 from stockade.identity.storage.schema import authorization_codes
@@ -64,21 +64,21 @@ class FoundCode:
         )
 
 
+_INSERT = insert(authorization_codes)
+_FIND = with_standing(authorization_codes).where(authorization_codes.c.digest == bindparam("wanted"))
+
+
 def insert_code(connection: Connection, code: CodeRow) -> None:
     """Store a code. It may be given out once the transaction has committed."""
     connection.execute(
-        insert(authorization_codes).values(
-            {name: getattr(code, name) for name in _PLAIN}
-            | {"scopes": " ".join(code.scopes), "amr": " ".join(code.amr)}
-        )
+        _INSERT,
+        {name: getattr(code, name) for name in _PLAIN} | {"scopes": " ".join(code.scopes), "amr": " ".join(code.amr)},
     )
 
 
 def find_code(connection: Connection, digest: bytes, now: float) -> FoundCode | None:
     """Look a code up. The caller holds a write transaction."""
-    row = connection.execute(
-        with_standing(authorization_codes).where(authorization_codes.c.digest == digest)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"wanted": digest}).one_or_none()
     return None if row is None else _found(row, now)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import bindparam, insert, update
 
 from stockade.identity.binding import Binding, read_binding
 from stockade.identity.storage.grants import stands, with_standing
@@ -61,31 +61,37 @@ class FoundRefreshToken:
     grant_expires_at: int
 
 
+_INSERT = insert(refresh_tokens)
+_FIND = with_standing(refresh_tokens).where(refresh_tokens.c.digest == bindparam("wanted"))
+_REPLACE = (
+    update(refresh_tokens)
+    .where(refresh_tokens.c.digest == bindparam("wanted"))
+    .values(used_at=bindparam("at"), successor=bindparam("sealed"))
+)
+
+
 def insert_refresh_token(connection: Connection, token: RefreshRow) -> None:
     """Store a refresh token. It may be given out once the transaction has committed."""
     connection.execute(
-        insert(refresh_tokens).values(
-            {name: getattr(token, name) for name in _PLAIN}
-            | {
-                "scopes": " ".join(token.scopes),
-                "amr": " ".join(token.amr),
-                "binding": token.binding.stored if token.binding else None,
-            }
-        )
+        _INSERT,
+        {name: getattr(token, name) for name in _PLAIN}
+        | {
+            "scopes": " ".join(token.scopes),
+            "amr": " ".join(token.amr),
+            "binding": token.binding.stored if token.binding else None,
+        },
     )
 
 
 def find_refresh_token(connection: Connection, digest: bytes, now: float) -> FoundRefreshToken | None:
     """Look a refresh token up. The caller holds a write transaction."""
-    row = connection.execute(with_standing(refresh_tokens).where(refresh_tokens.c.digest == digest)).one_or_none()
+    row = connection.execute(_FIND, {"wanted": digest}).one_or_none()
     return None if row is None else _found(row, now)
 
 
 def replace_refresh_token(connection: Connection, digest: bytes, sealed_successor: bytes, now: float) -> None:
     """Mark a token used; the successor is sealed so that only who holds the token can open it."""
-    connection.execute(
-        update(refresh_tokens).where(refresh_tokens.c.digest == digest).values(used_at=now, successor=sealed_successor)
-    )
+    connection.execute(_REPLACE, {"wanted": digest, "at": now, "sealed": sealed_successor})
 
 
 def extend_refresh_token(connection: Connection, digest: bytes, expires_at: int) -> None:
