@@ -30,7 +30,7 @@ from stockade.identity.people.cookies import (
 from stockade.identity.people.devices import known_device, remember
 from stockade.identity.people.passwords import usable
 from stockade.identity.people.sessions import Session, rising, starting
-from stockade.identity.people.throttle import NO_BUDGETS, Budgets, code_budgets, passkey_budgets, password_budgets
+from stockade.identity.people.throttle import code_budgets, passkey_budgets, password_budgets
 from stockade.identity.people.users import new_password_problem, replace_password, username_key
 from stockade.identity.storage.pending import Pending, Purpose, find_pending, insert_pending, spend_pending
 from stockade.identity.storage.sign_in_failures import Taken, take
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from stockade.identity.people.passwords import PasswordProblem
+    from stockade.identity.people.sessions import Start
+    from stockade.identity.people.throttle import Budgets
     from stockade.identity.services import Services
     from stockade.identity.storage.users import UserRecord
 
@@ -52,8 +54,9 @@ _NOBODY = "u_nobody"
 
 
 class Method(StrEnum):
-    """How a second factor can be shown."""
+    """How a person can prove something. `Waiting.methods` has the second factors."""
 
+    PASSWORD = "password"  # noqa: S105 - a method
     PASSKEY = "passkey"
     TOTP = "totp"
     RECOVERY_CODE = "recovery_code"
@@ -121,8 +124,7 @@ async def with_password(
     proved = await _prove_password(services, request, key, password)
     if isinstance(proved, Refused):
         return proved
-    user, budgets = proved
-    return await _go_on(services, request, _Progress(user, PASSWORD, needed_acr, budgets))
+    return await _go_on(services, request, _Progress(proved.user, PASSWORD, needed_acr, proved))
 
 
 async def with_passkey(
@@ -134,7 +136,7 @@ async def with_passkey(
         return shown
     before = await waiting(services, request)
     known = before.proofs if before is not None and before.user.user_id == shown.user.user_id else ()
-    progress = _Progress(shown.user, (*known, *PASSKEY), needed_acr, shown.budgets, accept=shown.accept)
+    progress = _Progress(shown.user, (*known, *PASSKEY), needed_acr, shown)
     return await _go_on(services, request, progress)
 
 
@@ -143,13 +145,14 @@ async def with_code(services: Services, request: HTTPConnection, code: str) -> O
     before = await waiting(services, request)
     if before is None or before.purpose is not Purpose.SECOND_FACTOR:
         return Refused(Refusal.EXPIRED)
-    attempt = _code_attempt(services, request, before.user, code)
-    if attempt.method not in before.methods:
+    method = _method_of(code)
+    if method not in before.methods:
         return Refused(Refusal.WRONG)
-    refused = await _take(services, request, attempt.budgets, before.user)
-    proofs = (*before.proofs, *CODE)
-    progress = _Progress(before.user, proofs, before.needed_acr, attempt.budgets, attempt.accept, before.digest)
-    return refused or await _go_on(services, request, progress)
+    attempt = await _try_code(services, request, before.user, code)
+    if isinstance(attempt, Refused):
+        return attempt
+    progress = _Progress(before.user, (*before.proofs, *CODE), before.needed_acr, attempt, digest=before.digest)
+    return await _go_on(services, request, progress)
 
 
 async def with_new_password(services: Services, request: HTTPConnection, password: str) -> Outcome:
@@ -167,9 +170,10 @@ async def with_new_password(services: Services, request: HTTPConnection, passwor
 
 async def step_up_with_code(services: Services, request: HTTPConnection, session: Session, code: str) -> Outcome:
     """Raise a session by a code (RFC 9470: the client asked for more than there is)."""
-    attempt = _code_attempt(services, request, session.user, code)
-    refused = await _take(services, request, attempt.budgets, session.user)
-    return refused or await _raise(services, request, session, CODE, attempt)
+    attempt = await _try_code(services, request, session.user, code)
+    if isinstance(attempt, Refused):
+        return attempt
+    return await _raise(services, request, session, CODE, attempt)
 
 
 async def step_up_with_passkey(services: Services, request: HTTPConnection, session: Session, response: str) -> Outcome:
@@ -178,7 +182,7 @@ async def step_up_with_passkey(services: Services, request: HTTPConnection, sess
     if isinstance(shown, Refused):
         return shown
     if shown.user.user_id != session.user.user_id:
-        return await _failed(services, request, session.user, Method.PASSKEY)
+        return await _failed(services, request, session.user, Method.PASSKEY, shown.taken)
     return await _raise(services, request, session, PASSKEY, shown)
 
 
@@ -192,7 +196,7 @@ async def prove_password(
     proved = await _prove_password(services, request, key, password)
     if isinstance(proved, Refused):
         return proved
-    await services.lanes.write(proved[1].succeeded)
+    await services.lanes.write(proved.budgets.succeeded)
     return None
 
 
@@ -229,13 +233,12 @@ def methods(services: Services, user: UserRecord, needed_acr: str | None) -> tup
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """What was shown so far. `accept` has the last word, in the transaction that goes on; `digest` is of the step."""
+    """What was shown so far. `attempt` has the last word, in the transaction that goes on; `digest` is of the step."""
 
     user: UserRecord
     proofs: tuple[str, ...]
     needed_acr: str | None
-    budgets: Budgets = NO_BUDGETS
-    accept: Accept | None = None
+    attempt: _Attempt | None = None
     digest: bytes | None = None
     new_hash: str | None = None
 
@@ -258,19 +261,18 @@ class _Attempt:
     method: Method
     budgets: Budgets
     accept: Accept
+    taken: Taken
 
 
-async def _prove_password(
-    services: Services, request: HTTPConnection, key: str, password: str
-) -> tuple[UserRecord, Budgets] | Refused:
+async def _prove_password(services: Services, request: HTTPConnection, key: str, password: str) -> _Attempt | Refused:
     """The person whose name and password these are. Nobody's name costs the same work."""
     found = await services.lanes.read(lambda connection: find_with_password(connection, key))
     user, hashed = found or (None, None)
     device = known_device(services, request, user.user_id if user else _NOBODY)
     budgets = password_budgets(services, key, origin_of(request).network, device)
-    refused = await _take(services, request, budgets, user)
-    if refused is not None:
-        return refused
+    taken = await _take(services, budgets)
+    if isinstance(taken, Refused):
+        return taken
     may = user is not None and user.disabled_at is None
     try:
         right = await services.passwords.verify(hashed if may else None, password)
@@ -279,118 +281,171 @@ async def _prove_password(
         await services.lanes.write(budgets.untouched)
         raise
     if user is None or hashed is None or not right:
-        return await _failed(services, request, user, "password")
+        return await _failed(services, request, user, Method.PASSWORD, taken)
     if services.passwords.outdated(hashed):
         stronger = await services.passwords.hash(password)
         await services.lanes.write(lambda connection: replace_hash(connection, user.user_id, hashed, stronger))
-    return user, budgets
+    return _Attempt(user, Method.PASSWORD, budgets, _accepted, taken)
+
+
+def _accepted(_connection: Connection) -> bool:
+    """A password's last word was spoken off the database."""
+    return True
 
 
 async def _show_passkey(services: Services, request: HTTPConnection, response: str) -> _Attempt | Refused:
     origin = origin_of(request)
     budgets = passkey_budgets(services, origin.network)
-    refused = await _take(services, request, budgets, None)
-    if refused is not None:
-        return refused
+    taken = await _take(services, budgets)
+    if isinstance(taken, Refused):
+        return taken
     shown = await passkeys.verify(services, request, response)
     if isinstance(shown, FactorProblem):
-        return await _failed(services, request, None, Method.PASSKEY)
+        return await _failed(services, request, None, Method.PASSKEY, taken)
     now = services.clock()
 
     def accept(connection: Connection) -> bool:
         return passkeys.accept(connection, shown, origin.address, now)
 
-    return _Attempt(shown.user, Method.PASSKEY, budgets, accept)
+    return _Attempt(shown.user, Method.PASSKEY, budgets, accept, taken)
 
 
-def _code_attempt(services: Services, request: HTTPConnection, user: UserRecord, code: str) -> _Attempt:
+async def _try_code(services: Services, request: HTTPConnection, user: UserRecord, code: str) -> _Attempt | Refused:
     now, address, user_id = services.clock(), origin_of(request).address, user.user_id
-    method = Method.TOTP if totp.looks_like_code(code) else Method.RECOVERY_CODE
+    method = _method_of(code)
     budgets = code_budgets(services, method, user_id, known_device(services, request, user_id))
+    taken = await _take(services, budgets)
+    if isinstance(taken, Refused):
+        return taken
 
     def accept(connection: Connection) -> bool:
         if method is Method.TOTP:
             return totp.accept(connection, services.seal, user_id, code, now)
         return recovery.accept(connection, services.derived, user_id, code, now, address)
 
-    return _Attempt(user, method, budgets, accept)
+    return _Attempt(user, method, budgets, accept, taken)
 
 
-async def _take(
-    services: Services, request: HTTPConnection, budgets: Budgets, user: UserRecord | None
-) -> Refused | None:
-    """Draw on the budgets before the attempt. None: it may be made."""
-    now, event = services.clock(), _event(request, "sign_in.throttled", user)
+def _method_of(code: str) -> Method:
+    return Method.TOTP if totp.looks_like_code(code) else Method.RECOVERY_CODE
 
-    def work(connection: Connection) -> Taken:
-        taken = take(connection, budgets.all, now)
-        # Once, when the budget ends: the record must not grow with the patience of an attacker.
-        if taken.last:
-            audit.record(connection, event, now)
-        return taken
 
-    taken = await services.lanes.write(work)
+async def _take(services: Services, budgets: Budgets) -> Refused | Taken:
+    """Draw on the budgets before the attempt."""
+    now = services.clock()
+    taken = await services.lanes.write(lambda connection: take(connection, budgets.all, now))
     if taken.wait_seconds is None:
-        return None
+        return taken
     services.metrics.count("sign_ins", result="throttled")
     return Refused(Refusal.WAIT, retry_after_seconds=max(1, ceil(taken.wait_seconds)))
 
 
-async def _failed(services: Services, request: HTTPConnection, user: UserRecord | None, factor: str) -> Refused:
+async def _failed(
+    services: Services, request: HTTPConnection, user: UserRecord | None, factor: Method, taken: Taken
+) -> Refused:
     """Record a failure: the same for names that exist and names that do not."""
-    now, event = services.clock(), _event(request, "sign_in.failed", user, factor=factor)
-    await services.lanes.write(lambda connection: audit.record(connection, event, now))
+    failure = _Failure.of(services, request, user, factor, taken)
+    await services.lanes.write(failure.record)
     services.metrics.count("sign_ins", result="failed")
     return Refused(Refusal.WRONG)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What the audit record says of a failed attempt."""
+
+    events: tuple[AuditEvent, ...]
+    now: float
+
+    @classmethod
+    def of(
+        cls, services: Services, request: HTTPConnection, user: UserRecord | None, factor: Method, taken: Taken
+    ) -> _Failure:
+        """`sign_in.throttled` once, when a budget is used up: the record must not grow with an attacker's patience."""
+        user_id, address = user.user_id if user else None, origin_of(request).address
+        kinds = ("sign_in.failed", "sign_in.throttled") if taken.last else ("sign_in.failed",)
+        events = tuple(AuditEvent(kind, user_id, address=address, detail={"factor": factor.value}) for kind in kinds)
+        return cls(events, services.clock())
+
+    def record(self, connection: Connection) -> None:
+        """In the caller's transaction."""
+        for event in self.events:
+            audit.record(connection, event, self.now)
+
+
 async def _go_on(services: Services, request: HTTPConnection, progress: _Progress) -> Outcome:
     """Accept what was shown and take the next step, in one transaction."""
-    browser, now = browser_digest(request), services.clock()
+    browser = browser_digest(request)
     if browser is None:
         return Refused(Refusal.EXPIRED)
-    purpose = progress.next_purpose(services)
-    start = starting(services, request, progress.user, progress.proofs)
-    step_secret = new_secret()
-    failed = _event(request, "sign_in.failed", progress.user)
-
-    def work(connection: Connection) -> Session | Purpose | Refusal:
-        if progress.accept is not None and not progress.accept(connection):
-            audit.record(connection, failed, now)
-            return Refusal.WRONG
-        if progress.digest is not None and not spend_pending(connection, progress.digest, browser, now):
-            return Refusal.EXPIRED
-        if not _is_still(find_user(connection, progress.user.user_id), progress.user.generation):
-            return Refusal.EXPIRED
-        progress.budgets.succeeded(connection)
-        if progress.new_hash is not None:
-            replace_password(connection, progress.user.user_id, progress.new_hash, now, start.origin.address)
-        if purpose is not None:
-            insert_pending(connection, _pending(progress, purpose, now), secret_digest(step_secret), browser)
-            return purpose
-        return start.run(connection)
-
-    outcome = await services.lanes.write(work)
+    advance = _Advance(
+        progress=progress,
+        purpose=progress.next_purpose(services),
+        start=starting(services, request, progress.user, progress.proofs),
+        failure=_failure_of(services, request, progress.attempt) if progress.attempt else None,
+        browser=browser,
+        step_secret=new_secret(),
+    )
+    outcome = await services.lanes.write(advance.run)
     if isinstance(outcome, Refusal):
         services.metrics.count("sign_ins", result="failed")
         return Refused(outcome)
     if isinstance(outcome, Purpose):
-        return NextStep(outcome, (Cookie(SIGN_IN, step_secret, max_age=STEP_SECONDS, same_site="Lax"),))
+        return NextStep(outcome, (Cookie(SIGN_IN, advance.step_secret, max_age=STEP_SECONDS),))
     services.metrics.count("sign_ins", result="succeeded")
     # Another person's session may have ended.
     services.feed.announce()
-    return SignedIn(outcome, (start.cookie, remember(services, request, progress.user.user_id), forget(SIGN_IN)))
+    device = remember(services, request, progress.user.user_id)
+    return SignedIn(outcome, (advance.start.cookie, device, forget(SIGN_IN)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Advance:
+    """A step about to be taken. `run` may run twice (lanes.py)."""
+
+    progress: _Progress
+    purpose: Purpose | None
+    start: Start
+    failure: _Failure | None
+    browser: bytes
+    step_secret: str = field(repr=False)
+
+    def run(self, connection: Connection) -> Session | Purpose | Refusal:
+        """Take it: a session, the next step, or why not."""
+        progress, now = self.progress, self.start.now
+        refusal = self._refusal(connection)
+        if refusal is not None:
+            return refusal
+        if progress.attempt is not None:
+            progress.attempt.budgets.succeeded(connection)
+        if progress.new_hash is not None:
+            replace_password(connection, progress.user.user_id, progress.new_hash, now, self.start.origin.address)
+        if self.purpose is None:
+            return self.start.run(connection)
+        pending = _pending(progress, self.purpose, now)
+        insert_pending(connection, pending, secret_digest(self.step_secret), self.browser)
+        return self.purpose
+
+    def _refusal(self, connection: Connection) -> Refusal | None:
+        progress, now = self.progress, self.start.now
+        if progress.attempt is not None and self.failure is not None and not progress.attempt.accept(connection):
+            self.failure.record(connection)
+            return Refusal.WRONG
+        if progress.digest is not None and not spend_pending(connection, progress.digest, self.browser, now):
+            return Refusal.EXPIRED
+        still = _is_still(find_user(connection, progress.user.user_id), progress.user.generation)
+        return None if still else Refusal.EXPIRED
 
 
 async def _raise(
     services: Services, request: HTTPConnection, session: Session, proofs: tuple[str, ...], attempt: _Attempt
 ) -> Outcome:
     rise = rising(services, request, session, proofs)
-    failed = _event(request, "sign_in.failed", session.user, factor=attempt.method.value)
+    failure = _failure_of(services, request, attempt)
 
     def work(connection: Connection) -> Session | Refusal:
         if not attempt.accept(connection):
-            audit.record(connection, failed, rise.now)
+            failure.record(connection)
             return Refusal.WRONG
         attempt.budgets.succeeded(connection)
         return rise.run(connection) or Refusal.EXPIRED
@@ -413,6 +468,5 @@ def _is_still(user: UserRecord | None, generation: int) -> bool:
     return user is not None and user.disabled_at is None and user.generation == generation
 
 
-def _event(request: HTTPConnection, kind: str, user: UserRecord | None, **detail: str) -> AuditEvent:
-    user_id = user.user_id if user else None
-    return AuditEvent(kind, user_id, address=origin_of(request).address, detail=detail)
+def _failure_of(services: Services, request: HTTPConnection, attempt: _Attempt) -> _Failure:
+    return _Failure.of(services, request, attempt.user, attempt.method, attempt.taken)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Budgets:
     """`own` is filled again by a success, from `shared` a success gets back what it took."""
 
-    own: tuple[Bucket, ...] = ()
+    own: tuple[Bucket, ...]
     shared: tuple[Bucket, ...] = ()
 
     @property
@@ -39,9 +39,6 @@ class Budgets:
     def untouched(self, connection: Connection) -> None:
         """The attempt was not made."""
         give_back(connection, self.all)
-
-
-NO_BUDGETS = Budgets()
 
 
 def password_budgets(services: Services, name_key: str, network: str, device: str | None) -> Budgets:
@@ -72,7 +69,7 @@ def code_budgets(services: Services, kind: str, user_id: str, device: str | None
 def passkey_budgets(services: Services, network: str) -> Budgets:
     """For passkeys: they cannot be guessed, so this only bounds the noise of one network."""
     limits = services.config.throttling.people
-    return Budgets(shared=(_bucket(services, f"passkey {network}", limits.network_burst, limits.network_seconds_each),))
+    return Budgets((), (_bucket(services, f"passkey {network}", limits.network_burst, limits.network_seconds_each),))
 
 
 def _bucket(services: Services, text: str, burst: int, seconds_each: float) -> Bucket:

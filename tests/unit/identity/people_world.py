@@ -121,8 +121,8 @@ def config_for(folder: Path, **changes: Any) -> Config:
 
 
 @asynccontextmanager
-async def world(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    config, clock, seal = config_for(folder, **changes), Clock(), Seal(secrets.token_bytes(32))
+async def world(folder: Path, *, seal: Seal | None = None, **changes: Any) -> AsyncIterator[World]:
+    config, clock, seal = config_for(folder, **changes), Clock(), seal or Seal(secrets.token_bytes(32))
     with open_storage(config.database_url) as storage:
         lanes, metrics = Lanes(storage), Metrics()
         services = Services(
