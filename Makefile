@@ -36,6 +36,7 @@ run: setup
 	@$(BIN)/stockade demo $(if $(ONCE),--once)
 
 test: setup check
+	@sh scripts/install-test-programs.sh
 	cargo test --release --locked -p stockade-engine -p stockade-gateway -p stockade-fuzz
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -4,19 +4,21 @@
 set -u
 wanted=""
 
+# need PACKAGE PROGRAM...: one of these programs has to be there.
 need() {
-    found=""
-    for path in $1; do
-        if [ -x "$path" ] || command -v "$path" >/dev/null 2>&1; then found=$path; fi
+    package=$1
+    shift
+    for program in "$@"; do
+        command -v "$program" >/dev/null 2>&1 && return
     done
-    [ -n "$found" ] || wanted="$wanted $2"
+    wanted="$wanted $package"
 }
 
-need "/usr/bin/chromium" chromium
-need "/usr/bin/chromedriver" chromium-driver
-need "initdb $(echo /usr/lib/postgresql/*/bin/initdb)" postgresql
-need "node" nodejs
-need "npm" npm
+need chromium chromium
+need chromium-driver chromedriver
+need postgresql initdb /usr/lib/postgresql/*/bin/initdb
+need nodejs node
+need npm npm
 
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

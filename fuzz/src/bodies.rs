@@ -4,7 +4,7 @@ use serde_json::Value;
 use stockade_engine::{Credential, DecidedRequest, Reason, WholeRequest, decide_request, testing};
 
 use crate::requests::content_type;
-use crate::support::{Area, CANARY, NOW, ROOMY, area, check_decision, decision_print, fingerprint, form_decode, head};
+use crate::support::{Area, CANARY, NOW, ROOMY, area, check_decision, decision_print, fingerprint, form_decode, head, proofs};
 
 pub const JSON_WORDS: &[&str] = &[
     "{",
@@ -96,7 +96,7 @@ fn decide(area: &Area, target: &str, media: &[u8], body: &[u8]) -> DecidedReques
     let headers = content_type(media);
     let whole = WholeRequest { head: head("POST", target, &headers, false), body };
     let nobody = |_: &Credential<'_>| Ok(None);
-    let decided = decide_request(&area.plan, None, &whole, &nobody, NOW);
+    let decided = decide_request(&area.plan, None, &proofs(), &whole, &nobody, NOW);
     check_decision(&decided);
     decided
 }

@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::Value;
 use stockade_engine::{BundleError, Credential, Plan, Reason, WholeRequest, decide_request, open_bundle, self_check};
 
-use crate::support::{AREAS, Fields, NOW, fingerprint, head};
+use crate::support::{AREAS, Fields, NOW, fingerprint, head, proofs};
 
 pub const ENVELOPE_WORDS: &[&str] =
     &["stockade-bundle 1\n", "serial ", "sha256 ", "ed25519 ", "\n", "0", "18446744073709551615", " "];
@@ -115,7 +115,7 @@ pub fn payload(data: &[u8]) -> u64 {
         for target in [path.clone(), format!("{path}?a=1&b[c]=2")] {
             let request = WholeRequest { head: head(method, &target, &headers, true), body: b"{\"a\":[1,\"x\"]}" };
             let nobody = |_: &Credential<'_>| Ok(None);
-            let decided = decide_request(&plan, None, &request, &nobody, NOW);
+            let decided = decide_request(&plan, None, &proofs(), &request, &nobody, NOW);
             // The bundle's own words may stand in a pointer: the signer of a bundle is no stranger.
             assert_ne!(decided.denial.map(|denial| denial.reason), Some(Reason::Panic), "the engine panicked");
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use stockade_engine::CredentialKind;
+use stockade_engine::{Confirmation, CredentialKind};
 use stockade_gateway::fuzzing::{self, Forgotten};
 
 use crate::support::{NOW, fingerprint};
@@ -28,6 +28,13 @@ pub const WORDS: &[&str] = &[
     "\\r\\n",
     "\"kind\":\"token\"",
     "\"kind\":\"client\"",
+    "\"kind\":\"user\",\"sub\":\"u\"",
+    "\"kind\":\"session\",\"sid\":\"s\"",
+    "\"kind\":\"grant\",\"grant_id\":\"g\"",
+    "\"token_type\":\"DPoP\"",
+    "\"cnf\":{\"jkt\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+    "\"cnf\":{\"x5t#S256\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+    "\"acr\":\"mfa\",\"auth_time\":1764018000",
     "\"digest\":\"",
     "\"reset\":true",
     "\"sequence\":",
@@ -63,6 +70,9 @@ pub fn introspection(data: &[u8]) -> u64 {
                 assert!(identity.scopes.is_sorted() && identity.scopes.iter().all(|scope| !scope.contains(' ')));
                 assert!(identity.expires_at.is_none_or(|end| end > NOW), "an expired credential");
                 assert_eq!(answer["exp"].as_u64(), identity.expires_at);
+                let bound = identity.confirmation != Confirmation::default();
+                assert_eq!(bound, answer["cnf"].is_object(), "a binding is lost, or made up");
+                assert!(identity.confirmation.jkt.is_some() || answer["token_type"] != "DPoP", "bound to no key");
                 assert!(usable <= cache_for && identity.expires_at.is_none_or(|end| usable.as_secs() <= end - NOW));
                 assert!(authorization.is_sensitive() && authorization.as_bytes().starts_with(b"Bearer "));
                 assert!(!format!("{authorization:?}").contains("Bearer"), "a token is shown");
@@ -91,6 +101,9 @@ pub fn revocations(data: &[u8]) -> u64 {
                 );
             }
             Forgotten::Client(client_id) => assert!(said["kind"] == "client" && said["client_id"] == **client_id),
+            Forgotten::User(sub) => assert!(said["kind"] == "user" && said["sub"] == **sub),
+            Forgotten::Session(sid) => assert!(said["kind"] == "session" && said["sid"] == **sid),
+            Forgotten::Grant(id) => assert!(said["kind"] == "grant" && said["grant_id"] == **id),
             Forgotten::Everything => {}
         }
     }

@@ -7,6 +7,7 @@
 mod bodies;
 mod bundles;
 pub mod driver;
+mod dpop;
 mod heads;
 mod identity;
 mod requests;
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
         words: requests::CREDENTIAL_WORDS,
         seeds: requests::credential_seeds,
     },
+    Target { name: "dpop", run: dpop::proof, words: dpop::WORDS, seeds: dpop::seeds },
     Target { name: "response", run: requests::response, words: requests::WORDS, seeds: requests::response_seeds },
     Target { name: "json", run: bodies::json, words: bodies::JSON_WORDS, seeds: bodies::json_seeds },
     Target { name: "form", run: bodies::form, words: bodies::FORM_WORDS, seeds: bodies::form_seeds },

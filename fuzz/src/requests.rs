@@ -6,14 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use stockade_engine::{
-    Credential, CredentialKind, Credentials, Identity, Lookup, RequestHead, ResponseHead, Route, WholeRequest,
+    Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, RequestHead, ResponseHead, Route, WholeRequest,
     WholeResponse, decide_request, decide_response,
 };
 use stockade_gateway::fuzzing::upstream_target;
 
 use crate::support::{
     AREAS, Area, CANARY, Fields, Message, NOW, area, check_decision, check_denial, decision_print, denial_print,
-    fields, fingerprint, form_decode, head,
+    fields, fingerprint, form_decode, head, proofs,
 };
 
 pub const PATH_WORDS: &[&str] = &[
@@ -210,9 +210,9 @@ pub fn request(data: &[u8]) -> u64 {
     let head = head(method, target, &message.headers, certificate);
     let whole = WholeRequest { head, body: &message.body };
     let known = |credential: &Credential<'_>| Ok(resolve(area, credential));
-    let decided = decide_request(&area.plan, None, &whole, &known, NOW);
+    let decided = decide_request(&area.plan, None, &proofs(), &whole, &known, NOW);
     check_decision(&decided);
-    let again = decide_request(&area.plan, None, &whole, &known, NOW);
+    let again = decide_request(&area.plan, None, &proofs(), &whole, &known, NOW);
     assert_eq!(format!("{decided:?}"), format!("{again:?}"), "the same request, another decision");
     if decided.outcome == "allow"
         && let Lookup::Route(route) = area.plan.look_up(&whole.head)
@@ -238,6 +238,12 @@ fn resolve(area: &Area, credential: &Credential<'_>) -> Option<Identity> {
         issuer: text("issuer"),
         audience: texts("audience"),
         expires_at: identity["expires_at"].as_u64(),
+        confirmation: Confirmation {
+            jkt: identity["jkt"].as_str().and_then(|jkt| URL_SAFE_NO_PAD.decode(jkt).ok()?.try_into().ok()),
+            certificate: identity["certificate"].is_string().then_some([1; 32]),
+        },
+        acr: identity["acr"].as_str().map(str::to_owned),
+        auth_time: identity["auth_time"].as_u64(),
     })
 }
 
@@ -245,7 +251,7 @@ fn resolve(area: &Area, credential: &Credential<'_>) -> Option<Identity> {
 fn check_nobody_passes(area: &Area, whole: &WholeRequest<'_>) {
     let nobody = |_: &Credential<'_>| Ok(None);
     let whole = WholeRequest { head: RequestHead { client_certificate: false, ..whole.head }, body: whole.body };
-    let decided = decide_request(&area.plan, None, &whole, &nobody, NOW);
+    let decided = decide_request(&area.plan, None, &proofs(), &whole, &nobody, NOW);
     let Some(id) = decided.operation.as_deref().filter(|_| decided.outcome == "allow") else { return };
     let operation = area.operation(id);
     let alternatives = operation["security"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -336,13 +342,16 @@ fn check_credentials(route: &Route<'_>, head: &RequestHead<'_>) -> u64 {
         issuer: "https://auth.example".to_owned(),
         audience: vec![audience.to_owned()],
         expires_at: Some(NOW + 1),
+        confirmation: Confirmation::default(),
+        acr: None,
+        auth_time: None,
     };
     let all = |audience: &str, scopes: &[&str]| -> Vec<Identity> {
         found.iter().map(|credential| identity(credential.kind, audience, scopes)).collect()
     };
     let authorize = |identities: &[Identity], now| {
         let borrowed: Vec<&Identity> = identities.iter().collect();
-        route.authorize(head, &borrowed, now)
+        route.authorize(head, &borrowed, &proofs(), now)
     };
     let good = all("https://api.example", &["admin", "orders:read", "orders:write"]);
     authorize(&good, NOW).expect("every scope is there");

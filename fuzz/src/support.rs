@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use stockade_engine::{DecidedRequest, Denial, Plan, Reason, RequestHead};
+use stockade_engine::{DecidedRequest, Denial, Plan, Proofs, Reason, RequestHead};
 
 /// A word that no description has. Where an input holds it, no evidence may (`docs/contracts.md` §6).
 pub const CANARY: &str = "cAnArY";
@@ -57,6 +57,7 @@ macro_rules! areas {
 pub static AREAS: LazyLock<Vec<Area>> = LazyLock::new(|| {
     areas!(
         "bodies",
+        "bound",
         "cors",
         "draft4",
         "framing",
@@ -133,7 +134,14 @@ pub fn head<'a>(method: &'a str, target: &'a str, headers: &'a Fields, client_ce
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let host = headers.iter().find(|(name, _)| name == "host").and_then(|(_, value)| std::str::from_utf8(value).ok());
     let host = host.unwrap_or("api.example");
-    RequestHead { method, path, query, host, headers, address: IpAddr::V4(Ipv4Addr::LOCALHOST), client_certificate }
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let certificate_thumbprint = None;
+    RequestHead { method, path, query, host, headers, address, client_certificate, certificate_thumbprint }
+}
+
+/// A process that has seen no proof yet.
+pub fn proofs() -> Proofs {
+    Proofs::new(&[0; 32], 1_024)
 }
 
 /// What must hold of every refusal, whatever it is for.
@@ -151,7 +159,7 @@ pub fn check_decision(decided: &DecidedRequest) {
     }
     assert_eq!(decided.outcome == "deny", decided.denial.is_some(), "{decided:?}");
     assert_eq!(decided.outcome == "answer", decided.answer.is_some(), "{decided:?}");
-    if let Some(challenge) = &decided.challenge {
+    for challenge in &decided.challenges {
         http::HeaderValue::from_str(challenge).expect("a challenge fits into a field");
     }
 }

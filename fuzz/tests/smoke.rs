@@ -30,6 +30,7 @@ smoke! {
     path 15_000,
     request 15_000,
     credentials 6_000,
+    dpop 10_000,
     response 30_000,
     json 30_000,
     form 30_000,

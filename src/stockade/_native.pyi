@@ -28,7 +28,8 @@ class RequestDict(TypedDict):
     canonical_path: str | None
     answer: AnswerDict | None
     allow: list[str]
-    challenge: str | None
+    challenges: list[str]
+    nonce: str | None
 
 @type_check_only
 class ResponseDict(TypedDict):
@@ -51,6 +52,10 @@ class IdentityDict(TypedDict):
     issuer: str
     audience: Sequence[str]
     expires_at: int | None
+    jkt: bytes | None
+    certificate: bytes | None
+    acr: str | None
+    auth_time: int | None
 
 @final
 class Engine:
@@ -62,6 +67,7 @@ class Engine:
     def serial(self) -> int | None: ...
     @property
     def metadata(self) -> bytes: ...
+    def nonce(self, now: int) -> str | None: ...
     def decide_request(
         self,
         *,
@@ -71,6 +77,7 @@ class Engine:
         body: bytes,
         address: str,
         client_certificate: bool,
+        certificate_thumbprint: bytes | None,
         identities: Mapping[str, IdentityDict | None],
         available: bool,
         now: int,

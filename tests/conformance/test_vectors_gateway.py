@@ -87,7 +87,7 @@ def run(stand: Stand, case: dict[str, Any]) -> list[str]:
             break  # The engine's clock can be set, the gateway's can't.
         time.sleep(max(0.0, started + later - time.monotonic()))
         try:
-            reply = stand.ask(step["request"], case.get("response"))
+            reply = stand.ask(step["request"], case.get("response"), f"vector: {case['name']}")
             found, answered = summaries(stand, reply)
         except (AssertionError, OSError) as error:
             return [*failures, repr(error)]
@@ -134,6 +134,7 @@ def summaries(stand: Stand, reply: Reply) -> tuple[dict[str, Any], dict[str, Any
         "observed": [each["reason"] for each in events if each["outcome"] == "observe" and each not in about_response],
         "allow": [method for field in reply.fields("allow") for method in field.split(", ")],
         "challenge": challenge(reply),
+        "nonce": bool(reply.fields("dpop-nonce")),
     }
     if not reached:
         found |= {key: final.get(key) for key in ("layer", "reason", "status", "pointer")}
@@ -161,4 +162,4 @@ def own_answer(stand: Stand, reply: Reply) -> bool:
 
 def challenge(reply: Reply) -> str | None:
     fields = reply.fields("www-authenticate")
-    return re.sub(r'(resource_metadata=")https?://[^/"]*', r"\1", fields[0]) if fields else None
+    return re.sub(r'(resource_metadata=")https?://[^/"]*', r"\1", ", ".join(fields)) if fields else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -15,8 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from vectors import NOW, VectorFile, body, response_headers
+from cryptography.x509 import load_pem_x509_certificate
+from vectors import NOW, Occasion, VectorFile, body, response_headers
 
 from stockade.compiler import sign
 from stockade.identity.certificates import InternalCertificates, make_internal_ca
@@ -81,6 +84,7 @@ class AuthorizationServer:
 
     def __init__(self, file: VectorFile, certificates: InternalCertificates) -> None:
         known = {each["secret"]: each["identity"] for each in file.credentials.values()}
+        thumbprint = _thumbprint(certificates.gateway_certificate)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -90,7 +94,7 @@ class AuthorizationServer:
                 identity = known.get(form["token"][0])
                 wanted = form["token_type_hint"][0]
                 active = identity is not None and identity["kind"] == wanted
-                self._json(_introspection(identity) if active else {"active": False})
+                self._json(_introspection(identity, thumbprint) if active else {"active": False})
 
             def do_GET(self) -> None:
                 query = parse_qs(self.path.partition("?")[2])
@@ -129,12 +133,24 @@ class AuthorizationServer:
         self._server.server_close()
 
 
-def _introspection(identity: dict[str, Any]) -> dict[str, Any]:
+def _introspection(identity: dict[str, Any], thumbprint: str) -> dict[str, Any]:
     """The identity's answer; its end is as far from now as it is from the vectors' time."""
     end = identity["expires_at"]
     if end is not None and end - NOW == 1:
         time.sleep(1 - time.time() % 1)  # A last second is told from its beginning.
     now = int(time.time())
+    bound = {}
+    if "jkt" in identity:
+        bound["jkt"] = identity["jkt"]
+    if "certificate" in identity:
+        bound["x5t#S256"] = thumbprint if identity["certificate"] == "client" else "o" * 42 + "8"
+    user: dict[str, Any] = {"cnf": bound} if bound else {}
+    if "acr" in identity:
+        user["acr"] = identity["acr"]
+    if "auth_time" in identity:
+        user["auth_time"] = now + identity["auth_time"] - NOW
+    if "jkt" in identity and identity["kind"] == "access_token":
+        user["token_type"] = "DPoP"
     return {
         "active": True,
         "client_id": identity["client_id"],
@@ -148,7 +164,13 @@ def _introspection(identity: dict[str, Any]) -> dict[str, Any]:
         "token_type": "api_key" if identity["kind"] == "api_key" else "Bearer",
         "internal_token": "a.b.c",
         "internal_token_exp": now + 100,
-    }
+    } | user
+
+
+def _thumbprint(certificate: Path) -> str:
+    """`x5t#S256` (RFC 8705 §3.1)."""
+    digest = load_pem_x509_certificate(certificate.read_bytes()).fingerprint(hashes.SHA256())
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 @dataclass
@@ -194,8 +216,20 @@ class Stand:
         self.authorization.close()
         self.upstream.close()
 
-    def ask(self, request: dict[str, Any], answer: dict[str, Any] | None) -> Reply:
+    def ask(self, request: dict[str, Any], answer: dict[str, Any] | None, jti: str = "vector") -> Reply:
         """Send a vector's request byte for byte on a connection of its own; the upstream would answer `answer`."""
+        occasion = Occasion(int(time.time()), self._nonce() if "proof" in request else None, jti)
+        return self._send(request, answer, occasion)
+
+    def _nonce(self) -> str:
+        """The gateway's nonce: what a client gets that comes without one."""
+        path = next(each for each in json.loads(self.file.payload)["operations"] if each["security"])["paths"][0]
+        without = {"method": "GET", "target": path, "headers": [["Authorization", "DPoP x"]]}
+        reply = self._send(without, None, Occasion())
+        self.events()
+        return reply.fields("dpop-nonce")[0]
+
+    def _send(self, request: dict[str, Any], answer: dict[str, Any] | None, occasion: Occasion) -> Reply:
         self.upstream.answer = answer or PLAIN
         self.upstream.targets.clear()
         with (
@@ -203,7 +237,7 @@ class Stand:
             self._dressed(plain, request) as channel,
         ):
             with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-                channel.sendall(self._bytes(request))
+                channel.sendall(self._bytes(request, occasion))
             with channel.makefile("rb") as stream:
                 return _read_reply(stream, request["method"])
 
@@ -233,8 +267,8 @@ class Stand:
             context.load_cert_chain(self.certificates.gateway_certificate, self.certificates.gateway_key)
         return context.wrap_socket(plain, server_hostname="localhost")
 
-    def _bytes(self, request: dict[str, Any]) -> bytes:
-        headers = self.file.headers(request)
+    def _bytes(self, request: dict[str, Any], occasion: Occasion) -> bytes:
+        headers = self.file.headers(request, occasion)
         if "address" in request:
             headers.append((TRUSTED, request["address"]))
         lines = [f"{request['method']} {self.file.secrets(request['target'])} HTTP/1.1"]

@@ -1,4 +1,4 @@
-"""A real Chromium, headless, with WebAuthn's virtual authenticator. Nothing is downloaded; without it tests are skipped."""
+"""A real Chromium, headless, with WebAuthn's virtual authenticator. Where there is none, tests are skipped."""
 
 from __future__ import annotations
 
@@ -96,8 +96,13 @@ class Browser:
         self.driver.quit()
 
     def scheme(self, name: str) -> None:
-        """`light` or `dark`."""
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+        """`light` or `dark`, at once."""
+        self.media(prefers_color_scheme=name, prefers_reduced_motion="reduce")
+
+    def media(self, **features: str) -> None:
+        """What the person has told the system."""
+        named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.command("Emulation.setEmulatedMedia", features=named)
 
     def width(self, pixels: int, height: int = 800) -> None:
         """As on a phone, or on a desk."""

@@ -71,3 +71,15 @@ def test_the_wheel_alone_puts_a_gate_in_front_of_an_api(
         upstream.close()
     with pytest.raises(httpx.HTTPError):
         httpx.get(stack.url + "/status", verify=stack.tls, trust_env=False)
+
+
+@pytest.mark.timeout(1800)
+def test_the_wheel_holds_every_file_of_the_package(installed: Path) -> None:
+    """Templates, words, styles and lists are not Python, and are needed all the same."""
+    source = ROOT / "src" / "stockade"
+    ours = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    listing = "import pathlib, stockade; [print(p) for p in pathlib.Path(stockade.__file__).parent.rglob('*')]"
+    root = run(installed, "-c", "import pathlib, stockade; print(pathlib.Path(stockade.__file__).parent)").strip()
+    theirs = {line.removeprefix(root + "/") for line in run(installed, "-c", listing).splitlines()}
+    assert "identity/pages/templates/sign_in.html" in ours
+    assert {name for name in ours if not name.endswith((".pyc", ".so"))} <= theirs

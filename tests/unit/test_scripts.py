@@ -106,3 +106,54 @@ def test_what_cannot_run_is_named_and_does_not_count_as_passed(gates: Path) -> N
     status, out, _ = run("check.sh", gates)
     assert status == 0
     assert "check: skipped: cargo-deny advisories (their data cannot be had here), pip-audit (its data" in out
+
+
+PROGRAMS = ("chromium", "chromedriver", "initdb", "node", "npm")
+
+
+@pytest.fixture
+def machine(tools: Path) -> Path:
+    """A machine that has none of the programs, whatever this one has."""
+    for name in ("mktemp", "tail", "rm"):
+        found = shutil.which(name)
+        assert found is not None
+        (tools / name).symlink_to(found)
+    put(tools, "id", "echo 0")
+    return tools
+
+
+def test_nothing_is_said_or_done_where_all_test_programs_are_there(machine: Path) -> None:
+    for name in PROGRAMS:
+        put(machine, name)
+    put(machine, "apt-get", "echo must not be called; exit 1")
+    assert run("install-test-programs.sh", machine) == (0, "", "")
+
+
+def test_missing_test_programs_are_installed_where_that_can_be_done(machine: Path) -> None:
+    # PostgreSQL's programs are also looked for outside the PATH, where this machine may have them.
+    put(machine, "initdb")
+    called = machine.parent / "called"
+    put(machine, "apt-get", f'echo "$@" >>{called}')
+    status, out, errors = run("install-test-programs.sh", machine)
+    assert (status, out.count("\n"), errors) == (0, 1, "")
+    assert out == "test: installing chromium chromium-driver nodejs npm\n"
+    updated, installed = called.read_text().splitlines()
+    assert "update" in updated
+    assert installed.endswith("install --yes --no-install-recommends chromium chromium-driver nodejs npm")
+
+
+@pytest.mark.parametrize(
+    ("apt", "user"), [(None, "0"), ("exit 0", "1000"), ("echo E: Unable to locate package; exit 100", "0")]
+)
+def test_missing_test_programs_are_one_line_where_they_cannot_be_had(machine: Path, apt: str | None, user: str) -> None:
+    for name in PROGRAMS[2:]:
+        put(machine, name)
+    put(machine, "id", f"echo {user}")
+    if apt is not None:
+        put(machine, "apt-get", apt)
+    status, out, errors = run("install-test-programs.sh", machine)
+    assert (status, errors) == (0, "")
+    last = out.splitlines()[-1]
+    assert last.startswith("test: ")
+    assert "chromium chromium-driver" in last
+    assert last.endswith("are skipped")

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use stockade_engine::{
-    BodyPlan, Credentials, Identity, Limiter, Lookup, Plan, Quota, RequestHead, ResponseHead, ResponsePlan,
+    BodyPlan, Credentials, Identity, Limiter, Lookup, Plan, Proofs, Quota, RequestHead, ResponseHead, ResponsePlan,
     SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION,
 };
 
@@ -25,6 +25,7 @@ type Fields = Vec<(String, Vec<u8>)>;
 struct Case {
     plan: Plan,
     limiter: Limiter,
+    proofs: Proofs,
     identity: Identity,
     method: &'static str,
     path: String,
@@ -91,6 +92,9 @@ fn read(arguments: &[String]) -> Result<Case, String> {
         issuer: plan.issuer().to_owned(),
         audience: vec![plan.audience().to_owned()],
         expires_at: Some(NOW + 600),
+        confirmation: stockade_engine::Confirmation::default(),
+        acr: None,
+        auth_time: None,
     };
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
@@ -98,6 +102,7 @@ fn read(arguments: &[String]) -> Result<Case, String> {
     };
     Ok(Case {
         limiter: Limiter::new(plan.max_tracked_keys()),
+        proofs: Proofs::new(&[0; 32], 1),
         plan,
         identity,
         method: if body.is_empty() { "GET" } else { "POST" },
@@ -123,6 +128,7 @@ fn decide(case: &Case, nanoseconds: u64) -> Result<(), String> {
         headers: &case.headers,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         client_certificate: false,
+        certificate_thumbprint: None,
     };
     let route = match case.plan.look_up(&head) {
         Lookup::Route(route) => route,
@@ -135,7 +141,7 @@ fn decide(case: &Case, nanoseconds: u64) -> Result<(), String> {
         Credentials::Present(_) => {}
         Credentials::Public => return Err("the operation is public".to_owned()),
     }
-    route.authorize(&head, &[&case.identity], NOW).map_err(refused)?;
+    route.authorize(&head, &[&case.identity], &case.proofs, NOW) .map_err(refused)?;
     let client = case.identity.client_id.as_bytes();
     count(&case.limiter, SPACE_CLIENT, &[client], nanoseconds)?;
     count(&case.limiter, SPACE_OPERATION, &[client, route.operation_id().as_bytes()], nanoseconds)?;

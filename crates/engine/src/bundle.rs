@@ -163,6 +163,20 @@ pub(crate) struct Authentication {
     pub issuer: String,
     pub audience: String,
     pub scopes_supported: Vec<String>,
+    /// Absent: no proof of possession is accepted.
+    #[serde(default)]
+    pub dpop: Option<Dpop>,
+    /// Weakest first.
+    #[serde(default)]
+    pub acr_order: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dpop {
+    pub origins: Vec<String>,
+    pub nonce: bool,
+    pub max_age_seconds: u64,
 }
 
 #[derive(Deserialize)]
@@ -211,8 +225,23 @@ pub(crate) struct PayloadOperation {
     pub body: Option<PayloadBody>,
     pub responses: Vec<PayloadResponse>,
     pub limit: Option<Quota>,
+    #[serde(default)]
+    pub acr: Vec<String>,
+    #[serde(default)]
+    pub max_age_seconds: Option<u64>,
+    #[serde(default)]
+    pub internal_token: InternalToken,
     pub upgrade: Vec<String>,
     pub stream_response: bool,
+}
+
+/// Whether the upstream's token is for all operations or for one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum InternalToken {
+    #[default]
+    Shared,
+    Operation,
 }
 
 #[derive(Clone, Deserialize)]

@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use smallvec::SmallVec;
 
 use crate::decision::{Denial, Layer, Mode, Outcome, Reason};
+use crate::dpop::Proofs;
 use crate::limits::{Limiter, Quota};
-use crate::plan::{Answer, BodyPlan, Credential, Credentials, Identity, Lookup, Plan, ResponsePlan, Route};
+use crate::plan::{Admitted, Answer, BodyPlan, Credential, Credentials, Identity, Lookup, Plan, ResponsePlan, Route};
 use crate::request::{RequestHead, ResponseHead};
 
 /// Key spaces of the limits.
@@ -41,8 +42,10 @@ pub struct DecidedRequest {
     pub answer: Option<Answer>,
     /// Methods for `Allow`, with `method_unknown`.
     pub allow: Vec<String>,
-    /// `WWW-Authenticate`, where one is due.
-    pub challenge: Option<String>,
+    /// `WWW-Authenticate` fields, where any are due.
+    pub challenges: Vec<String>,
+    /// `DPoP-Nonce`, where the request brings a proof.
+    pub nonce: Option<String>,
 }
 
 /// What becomes of a response.
@@ -61,11 +64,12 @@ pub type Resolve<'r> = dyn Fn(&Credential<'_>) -> Result<Option<Identity>, ()> +
 pub fn decide_request(
     plan: &Plan,
     limiter: Option<&Limiter>,
+    proofs: &Proofs,
     request: &WholeRequest<'_>,
     resolve: &Resolve<'_>,
     now: u64,
 ) -> DecidedRequest {
-    let flow = || Flow { plan, limiter, request, resolve, now, observed: Vec::new() }.run();
+    let flow = || Flow { plan, limiter, proofs, request, resolve, now, observed: Vec::new() }.run();
     catch_unwind(AssertUnwindSafe(flow)).unwrap_or_else(|_| DecidedRequest::denied(panicked()))
 }
 
@@ -89,7 +93,8 @@ impl DecidedRequest {
             canonical_path: None,
             answer: None,
             allow: Vec::new(),
-            challenge: None,
+            challenges: Vec::new(),
+            nonce: None,
         }
     }
 
@@ -107,6 +112,7 @@ impl DecidedResponse {
 struct Flow<'f, 'r> {
     plan: &'f Plan,
     limiter: Option<&'f Limiter>,
+    proofs: &'f Proofs,
     request: &'f WholeRequest<'f>,
     resolve: &'f Resolve<'r>,
     now: u64,
@@ -130,11 +136,13 @@ impl Flow<'_, '_> {
             Lookup::Deny(denial, allow) => return DecidedRequest { allow, ..DecidedRequest::denied(denial) },
         };
         let denial = within.and_then(|()| self.stages(&route)).err();
-        let challenge = denial.as_ref().and_then(|denial| route.challenge(denial, self.plan.metadata_path()));
+        let challenge = |denial| route.challenges(denial, head, self.plan.metadata_path());
+        let challenges = denial.as_ref().map(challenge).unwrap_or_default();
         DecidedRequest {
             outcome: if denial.is_some() { "deny" } else { "allow" },
             denial,
-            challenge,
+            challenges,
+            nonce: self.plan.next_nonce(head, self.proofs, self.now),
             observed: self.observed,
             operation: Some(route.operation_id().to_owned()),
             canonical_path: Some(route.canonical_path().to_owned()),
@@ -145,11 +153,20 @@ impl Flow<'_, '_> {
 
     fn stages(&mut self, route: &Route<'_>) -> Result<(), Denial> {
         let (head, body) = (&self.request.head, self.request.body);
-        let identities = self.identify(route)?;
-        if let Some(identities) = &identities {
-            let borrowed: SmallVec<[&Identity; 2]> = identities.iter().collect();
-            let authorized = route.authorize(head, &borrowed, self.now);
-            self.settle(route, authorized, ())?;
+        let mut identities = self.identify(route)?;
+        if let Some(found) = &identities {
+            let authorized = {
+                let borrowed: SmallVec<[&Identity; 2]> = found.iter().collect();
+                route.authorize(head, &borrowed, self.proofs, self.now)
+            };
+            // Where the mode lets a request go on that proved nothing, it goes on as nobody's.
+            let otherwise = match &authorized {
+                Err(denial) if denial.layer == Layer::Authenticate => Admitted::Anonymous,
+                _ => Admitted::Known,
+            };
+            if self.settle(route, authorized, otherwise)? == Admitted::Anonymous {
+                identities = None;
+            }
         }
         self.limit_client(route, identities.as_ref().and_then(|identities| identities.first()))?;
         if route.mode(Layer::ValidateRequest) == Mode::Off {

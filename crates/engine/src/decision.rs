@@ -58,8 +58,11 @@ reasons! {
     AddressRate "address_rate" 429, ClientRate "client_rate" 429, OperationRate "operation_rate" 429, Overloaded "overloaded" 503,
     CredentialsMissing "credentials_missing" 401, TokenInvalid "token_invalid" 401, TokenInQuery "token_in_query" 400,
     CredentialsAmbiguous "credentials_ambiguous" 400, ClientCertificateMissing "client_certificate_missing" 401,
+    DpopProofMissing "dpop_proof_missing" 401, DpopProofInvalid "dpop_proof_invalid" 401,
+    DpopNonceRequired "dpop_nonce_required" 401, DpopReplayed "dpop_replayed" 401, DpopCapacity "dpop_capacity" 503,
+    TokenBound "token_bound" 401,
     AuthorizationServerUnavailable "authorization_server_unavailable" 503,
-    ScopeInsufficient "scope_insufficient" 403,
+    ScopeInsufficient "scope_insufficient" 403, AcrInsufficient "acr_insufficient" 401,
     ParameterMissing "parameter_missing" 400, ParameterInvalid "parameter_invalid" 400, ParameterUnknown "parameter_unknown" 400,
     ParameterDuplicated "parameter_duplicated" 400, ParameterMalformed "parameter_malformed" 400,
     BodyMissing "body_missing" 400, BodyUnexpected "body_unexpected" 400, BodyMalformed "body_malformed" 400, BodyInvalid "body_invalid" 400,
@@ -113,7 +116,7 @@ pub struct Denial {
     pub pointer: Option<String>,
     /// Positions, types and lengths; never a value (`docs/contracts.md` §6).
     pub evidence: Cow<'static, str>,
-    /// For `scope_insufficient`: the security alternative that came closest.
+    /// For `scope_insufficient` and `acr_insufficient`: the security alternative that came closest.
     pub alternative: Option<usize>,
 }
 

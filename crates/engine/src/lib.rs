@@ -11,6 +11,7 @@
 mod bundle;
 mod decide;
 mod decision;
+mod dpop;
 mod gate_fields;
 mod limits;
 mod plan;
@@ -24,10 +25,14 @@ pub use decide::{
     WholeResponse, decide_request, decide_response,
 };
 pub use decision::{Denial, Layer, Mode, Outcome, Reason};
+pub use dpop::Proofs;
+#[doc(hidden)]
+pub use dpop::sample;
 pub use gate_fields::is_gate_field;
 pub use limits::{LimitState, Limiter, Quota};
 pub use plan::{
-    Answer, BodyPlan, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, ResponsePlan, Route,
+    Admitted, Answer, BodyPlan, Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, Plan,
+    ResponsePlan, Route,
 };
 pub use request::{Headers, RequestHead, ResponseHead};
 pub use self_check::{SelfCheckFailure, SelfCheckReport, self_check};

@@ -45,6 +45,8 @@ pub struct RequestHead<'a> {
     pub address: IpAddr,
     /// Whether the TLS peer showed a certificate that the configured CA signed.
     pub client_certificate: bool,
+    /// SHA-256 of the certificate that the TLS peer showed and has the key of, whoever signed it (RFC 8705 §3).
+    pub certificate_thumbprint: Option<&'a [u8; 32]>,
 }
 
 /// A response before its body.

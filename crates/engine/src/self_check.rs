@@ -7,10 +7,14 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde_json::{Value, json};
+
 use crate::bundle::KeyPlace;
-use crate::decision::{Denial, Layer, Mode, Outcome};
+use crate::decision::{Layer, Mode, Outcome, Reason};
+use crate::dpop::Proofs;
+use crate::dpop::sample::{SampleKey, access_token_hash};
 use crate::plan::credential::{ACCESS_TOKEN_PREFIX, API_KEY_PREFIX, counterfeit};
-use crate::plan::{CredentialKind, Credentials, Identity, Lookup, Plan, Route, Shape};
+use crate::plan::{Admitted, Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, Route, Shape};
 use crate::request::RequestHead;
 
 /// The moment at which the check takes place. Any will do: no verdict depends on the real time.
@@ -36,7 +40,8 @@ pub struct SelfCheckFailure {
 
 /// Attacks every operation of the plan. No clock, no randomness.
 pub fn self_check(plan: &Plan) -> Result<SelfCheckReport, SelfCheckFailure> {
-    let mut check = Check { plan, report: SelfCheckReport::default() };
+    let proofs = Proofs::new(&[0; 32], 1 << 20);
+    let mut check = Check { plan, proofs, report: SelfCheckReport::default() };
     for shape in plan.shapes() {
         check.operation(&shape)?;
     }
@@ -45,6 +50,8 @@ pub fn self_check(plan: &Plan) -> Result<SelfCheckReport, SelfCheckFailure> {
 
 struct Check<'p> {
     plan: &'p Plan,
+    /// Its key is known: nothing but the check ever sees these nonces.
+    proofs: Proofs,
     report: SelfCheckReport,
 }
 
@@ -77,6 +84,8 @@ impl Check<'_> {
             self.reach(shape, path)?;
             self.without_credentials(shape, path)?;
             self.with_wrong_credentials(shape, path)?;
+            self.with_found_credentials(shape, path)?;
+            self.with_weak_sign_in(shape, path)?;
             self.by_other_paths(shape, path)?;
             self.by_other_methods(shape, path)?;
         }
@@ -155,6 +164,115 @@ impl Check<'_> {
         self.refused(shape, "a credential with a wrong checksum", &attempt, &Resolved::As(&full))
     }
 
+    /// Credentials that are bound to a key or a certificate, shown by somebody who has neither.
+    fn with_found_credentials(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        if !shape.takes_credentials() {
+            return Ok(());
+        }
+        let full = self.full_identity(shape);
+        let to_certificate = Confirmation { certificate: Some([7; 32]), ..Confirmation::default() };
+        let bound = Identity { confirmation: to_certificate, ..full.clone() };
+        let (fields, query) = presented(shape, false);
+        let attempt = Attempt { query: query.as_deref(), ..shape.attempt(path, &fields) };
+        self.refused(shape, "a certificate's token without the certificate", &attempt, &Resolved::As(&bound))?;
+        let (Some(key), Some(stranger)) = (SampleKey::new(1), SampleKey::new(2)) else { return Ok(()) };
+        let to_key = Confirmation { jkt: key.jkt(), ..Confirmation::default() };
+        let bound = Identity { confirmation: to_key, ..full };
+        self.refused(shape, "a key's token shown as bearer", &attempt, &Resolved::As(&bound))?;
+        if shape.takes_tokens {
+            self.with_wrong_proofs(shape, path, &bound, &key, &stranger)?;
+        }
+        Ok(())
+    }
+
+    /// RFC 9449 §11: a proof is of one key, for one request, once.
+    fn with_wrong_proofs(
+        &mut self,
+        shape: &Shape<'_>,
+        path: &str,
+        bound: &Identity,
+        key: &SampleKey,
+        stranger: &SampleKey,
+    ) -> Result<(), SelfCheckFailure> {
+        let token = counterfeit(ACCESS_TOKEN_PREFIX, 2);
+        let terms = self.plan.proof_terms(&self.proofs, NOW);
+        let Some((origin, nonce)) = terms.map(|(origin, nonce)| (origin.to_owned(), nonce)) else { return Ok(()) };
+        let claims = |jti: &str| {
+            json!({"jti": jti, "htm": shape.method, "htu": format!("{origin}{path}"), "iat": NOW,
+                   "ath": access_token_hash(&token), "nonce": nonce})
+        };
+        let with = |jti: &str, name: &str, value: Value| {
+            let mut claims = claims(jti);
+            claims[name] = value;
+            claims
+        };
+        let unsigned = key.proof(&claims("unsigned")).rsplit_once('.').map(|(signed, _)| format!("{signed}."));
+        let symmetric = json!({"typ": "dpop+jwt", "alg": "HS256", "jwk": key.jwk()});
+        let other_method = if shape.method == "GET" { "POST" } else { "GET" };
+        let wrong = [
+            ("no proof", None),
+            ("a proof that is none", Some("e30.e30.".to_owned())),
+            ("a proof without a signature", unsigned),
+            ("a proof of another key", Some(stranger.proof(&claims("stranger")))),
+            ("a proof with a symmetric algorithm", Some(key.sign(&symmetric, &claims("symmetric")))),
+            ("a proof for another method", Some(key.proof(&with("method", "htm", other_method.into())))),
+            ("a proof for another path", Some(key.proof(&with("path", "htu", format!("{origin}/self-check").into())))),
+            ("a proof for another host", Some(key.proof(&with("host", "htu", format!("https://other.invalid{path}").into())))),
+            ("a proof for another token", Some(key.proof(&with("token", "ath", access_token_hash("other").into())))),
+            ("an old proof", Some(key.proof(&with("old", "iat", (NOW - 100_000).into())))),
+        ];
+        for (case, proof) in wrong {
+            let (fields, query) = shown(shape, &token, proof.as_deref());
+            let attempt = Attempt { query: query.as_deref(), ..shape.attempt(path, &fields) };
+            self.refused(shape, &format!("a key's token with {case}"), &attempt, &Resolved::As(bound))?;
+        }
+        let right = key.proof(&claims(&format!("{} {path}", shape.id)));
+        let (fields, query) = shown(shape, &token, Some(&right));
+        let attempt = Attempt { query: query.as_deref(), ..shape.attempt(path, &fields) };
+        self.proof_holds(shape, &attempt, bound)?;
+        self.refused(shape, "a key's token with a proof that was used before", &attempt, &Resolved::As(bound))
+    }
+
+    /// A proof that is right is not refused for what it is: else the attacks before would prove nothing.
+    fn proof_holds(&self, shape: &Shape<'_>, attempt: &Attempt<'_>, bound: &Identity) -> Result<(), SelfCheckFailure> {
+        let head = head(attempt, self.plan.sample_host());
+        let Lookup::Route(route) = self.plan.look_up(&head) else { return Ok(()) };
+        let Ok(Credentials::Present(credentials)) = route.credentials(&head) else { return Ok(()) };
+        let identities = as_each(&credentials, bound);
+        let found = route.authorize(&head, &identities.iter().collect::<Vec<_>>(), &self.proofs, NOW);
+        match found.map_err(|denial| denial.reason) {
+            Err(Reason::DpopProofInvalid | Reason::DpopProofMissing | Reason::DpopNonceRequired | Reason::DpopReplayed) => {
+                Err(shape.failure("no proof at all, not even the right one"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9470: users who signed in too weakly or too long ago.
+    fn with_weak_sign_in(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
+        if shape.authorize != Mode::Enforce || !shape.takes_credentials() {
+            return Ok(());
+        }
+        let full = self.full_identity(shape);
+        let mut weak = Vec::new();
+        if !shape.acr.is_empty() {
+            weak.push(("a user whose sign-in is not known", Identity { acr: None, ..full.clone() }));
+            let other = Some("stockade:self-check".to_owned());
+            weak.push(("a user who signed in otherwise", Identity { acr: other, ..full.clone() }));
+        }
+        if let Some(seconds) = shape.max_age_seconds {
+            weak.push(("a user who signed in at no known time", Identity { auth_time: None, ..full.clone() }));
+            let old = NOW.saturating_sub(seconds).saturating_sub(1);
+            weak.push(("a user who signed in too long ago", Identity { auth_time: Some(old), ..full }));
+        }
+        for (case, identity) in &weak {
+            let (fields, query) = presented(shape, false);
+            let attempt = Attempt { query: query.as_deref(), ..shape.attempt(path, &fields) };
+            self.refused(shape, case, &attempt, &Resolved::As(identity))?;
+        }
+        Ok(())
+    }
+
     fn by_other_paths(&mut self, shape: &Shape<'_>, path: &str) -> Result<(), SelfCheckFailure> {
         let fields = Fields::new();
         for spelling in spellings(path) {
@@ -199,7 +317,7 @@ impl Check<'_> {
         self.report.cases += 1;
         let head = head(attempt, self.plan.sample_host());
         match self.plan.look_up(&head) {
-            Lookup::Route(route) if admits(&route, &head, resolved) => Err(shape.failure(case)),
+            Lookup::Route(route) if admits(&route, &head, resolved, &self.proofs) => Err(shape.failure(case)),
             _ => Ok(()),
         }
     }
@@ -209,7 +327,7 @@ impl Check<'_> {
         self.report.cases += 1;
         let head = head(attempt, self.plan.sample_host());
         match self.plan.look_up(&head) {
-            Lookup::Route(route) if admits(&route, &head, &Resolved::Unknown) => {
+            Lookup::Route(route) if admits(&route, &head, &Resolved::Unknown, &self.proofs) => {
                 let elsewhere = route.operation_id() != shape.id && self.plan.is_unprotected(route.operation_index());
                 if elsewhere { Ok(()) } else { Err(shape.failure(case)) }
             }
@@ -229,6 +347,9 @@ impl Check<'_> {
             issuer: self.plan.issuer().to_owned(),
             audience: vec![self.plan.audience().to_owned()],
             expires_at: Some(NOW + 60),
+            confirmation: Confirmation::default(),
+            acr: shape.acr.first().cloned(),
+            auth_time: Some(NOW),
         }
     }
 }
@@ -256,32 +377,44 @@ fn head<'a>(attempt: &'a Attempt<'_>, host: &'a str) -> RequestHead<'a> {
         headers: attempt.fields,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         client_certificate: false,
+        certificate_thumbprint: None,
     }
 }
 
 /// Whether authentication and authorization, in the modes that are set, let the request through.
-fn admits(route: &Route<'_>, head: &RequestHead<'_>, resolved: &Resolved<'_>) -> bool {
+fn admits(route: &Route<'_>, head: &RequestHead<'_>, resolved: &Resolved<'_>, proofs: &Proofs) -> bool {
     let credentials = match route.settle(route.credentials(head), Credentials::Public) {
         Outcome::Deny(_) => return false,
         Outcome::Go(credentials) | Outcome::Observed(credentials, _) => credentials,
     };
-    let Credentials::Present(credentials) = credentials else { return authorizes(route, head, &[]) };
+    let Credentials::Present(credentials) = credentials else { return authorizes(route, head, &[], proofs) };
     match resolved {
-        Resolved::Unknown if route.allows_anonymous() => authorizes(route, head, &[]),
+        Resolved::Unknown if route.allows_anonymous() => authorizes(route, head, &[], proofs),
         Resolved::Unknown => route.mode(Layer::Authenticate) != Mode::Enforce,
         Resolved::As(identity) => {
-            let identities: Vec<Identity> = credentials
-                .iter()
-                .map(|credential| Identity { kind: credential.kind, ..(*identity).clone() })
-                .collect();
-            authorizes(route, head, &identities.iter().collect::<Vec<_>>())
+            let identities = as_each(&credentials, identity);
+            authorizes(route, head, &identities.iter().collect::<Vec<_>>(), proofs)
         }
     }
 }
 
-fn authorizes(route: &Route<'_>, head: &RequestHead<'_>, identities: &[&Identity]) -> bool {
-    let found: Result<(), Denial> = route.authorize(head, identities, NOW);
-    !matches!(route.settle(found, ()), Outcome::Deny(_))
+/// One identity for each credential.
+fn as_each(credentials: &[Credential<'_>], identity: &Identity) -> Vec<Identity> {
+    credentials.iter().map(|credential| Identity { kind: credential.kind, ..identity.clone() }).collect()
+}
+
+fn authorizes(route: &Route<'_>, head: &RequestHead<'_>, identities: &[&Identity], proofs: &Proofs) -> bool {
+    let found = route.authorize(head, identities, proofs, NOW);
+    !matches!(route.settle(found, Admitted::Anonymous), Outcome::Deny(_))
+}
+
+/// As [`presented`], the token with the scheme for keys.
+fn shown(shape: &Shape<'_>, token: &str, proof: Option<&str>) -> (Fields, Option<String>) {
+    let (mut fields, query) = presented(shape, false);
+    fields.retain(|(name, _)| name != "authorization");
+    fields.push(("authorization".to_owned(), format!("DPoP {token}").into_bytes()));
+    fields.extend(proof.map(|proof| ("dpop".to_owned(), proof.as_bytes().to_vec())));
+    (fields, query)
 }
 
 /// Headers and query with every credential that the operation takes; `damaged`: with checksums that do not hold.
@@ -399,7 +532,8 @@ mod tests {
     fn plan(operations: Vec<Value>) -> Plan {
         let payload = json!({
             "format": 1, "description": {"title": "", "version": "", "source": "", "sha256": ""}, "dialect": "draft2020-12",
-            "hosts": [], "authentication": {"issuer": "https://a.example", "audience": "https://b.example", "scopes_supported": []},
+            "hosts": [], "authentication": {"issuer": "https://a.example", "audience": "https://b.example", "scopes_supported": [],
+                "dpop": {"origins": ["https://b.example"], "nonce": true, "max_age_seconds": 60}, "acr_order": ["pwd", "mfa"]},
             "cors": null, "limits": {"per_address": null, "per_client": null, "max_tracked_keys": 10},
             "sizes": {"max_target_bytes": 1000, "max_body_bytes": 10, "max_response_bytes": 10, "max_json_depth": 8,
                       "max_json_nodes": 10, "max_json_string_bytes": 10, "max_number_chars": 10, "max_parameters": 10,
@@ -412,12 +546,19 @@ mod tests {
         json!([[{"kind": "token", "scheme": "t", "scopes": scopes}]])
     }
 
+    fn assured(mut operation: Value) -> Value {
+        operation["acr"] = json!(["mfa"]);
+        operation["max_age_seconds"] = 60.into();
+        operation
+    }
+
     fn shop() -> Plan {
         let key = |place: &str, name: &str| json!({"kind": "api_key", "scheme": "k", "in": place, "name": name, "scopes": []});
         plan(vec![
             operation("public", "/items/{id}", json!([])),
             operation("read", "/orders/{id}", token(&["read"])),
             operation("bare", "/me", token(&[])),
+            assured(operation("strong", "/payments", token(&["read"]))),
             operation(
                 "keys",
                 "/keys",
@@ -434,7 +575,7 @@ mod tests {
     #[test]
     fn a_sound_plan_passes() {
         let report = self_check(&shop()).unwrap();
-        assert_eq!(report.operations, 5);
+        assert_eq!(report.operations, 6);
         assert!(report.cases > 200, "{}", report.cases);
         assert!(report.unprotected.is_empty());
     }
@@ -455,6 +596,21 @@ mod tests {
         plan.forget_scopes(1);
         let failure = self_check(&plan).unwrap_err();
         assert_eq!((failure.operation.as_str(), failure.case.as_str()), ("read", "a credential without scopes"));
+    }
+
+    #[test]
+    fn forgotten_assurance_is_noticed() {
+        let mut plan = shop();
+        plan.forget_assurance(3);
+        let failure = self_check(&plan).unwrap_err();
+        assert_eq!((failure.operation.as_str(), failure.case.as_str()), ("strong", "a user whose sign-in is not known"));
+    }
+
+    #[test]
+    fn proofs_that_may_name_another_host_are_noticed() {
+        let mut plan = shop();
+        plan.confuse_origin();
+        assert_eq!(self_check(&plan).unwrap_err().case, "a key's token with a proof for another host");
     }
 
     #[test]

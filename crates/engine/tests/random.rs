@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use stockade_engine::{
-    Credential, Identity, Limiter, Plan, Reason, RequestHead, ResponseHead, WholeRequest, WholeResponse,
+    Credential, Identity, Limiter, Plan, Proofs, Reason, RequestHead, ResponseHead, WholeRequest, WholeResponse,
     decide_request, decide_response,
 };
 
@@ -87,6 +87,7 @@ fn any_bytes_get_a_decision() {
     for file in files() {
         let plan = Plan::load(file["payload"].to_string().as_bytes()).unwrap();
         let limiter = Limiter::new(100);
+        let proofs = Proofs::new(&[0; 32], 100);
         let samples: Vec<Sample> =
             file["cases"].as_array().unwrap().iter().map(|case| sample(&case["request"])).collect();
         for _ in 0..3_000 {
@@ -119,10 +120,11 @@ fn any_bytes_get_a_decision() {
                 headers: &headers,
                 address: IpAddr::from([127, 0, 0, 1]),
                 client_certificate: random.below(2) == 0,
+                certificate_thumbprint: None,
             };
             let request = WholeRequest { head, body: &body };
             let now = random.next();
-            let decided = decide_request(&plan, Some(&limiter), &request, &nobody, now);
+            let decided = decide_request(&plan, Some(&limiter), &proofs, &request, &nobody, now);
             assert_ne!(
                 decided.denial.map(|denial| denial.reason),
                 Some(Reason::Panic),

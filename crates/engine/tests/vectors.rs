@@ -5,13 +5,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stockade_engine::{
-    Credential, CredentialKind, DecidedRequest, Denial, Identity, Limiter, Plan, RequestHead, ResponseHead,
-    WholeRequest, WholeResponse, decide_request, decide_response, self_check,
+    Confirmation, Credential, CredentialKind, DecidedRequest, Denial, Identity, Limiter, Plan, Proofs, RequestHead,
+    ResponseHead, WholeRequest, WholeResponse, decide_request, decide_response, self_check,
 };
+
+mod proofs;
+
+use proofs::{Key, Proof};
 
 const NOW: u64 = 1_764_018_000;
 
@@ -21,6 +25,8 @@ struct File {
     title: String,
     payload: Value,
     credentials: BTreeMap<String, KnownCredential>,
+    #[serde(default)]
+    keys: BTreeMap<String, Key>,
     cases: Vec<Case>,
 }
 
@@ -41,6 +47,10 @@ struct KnownIdentity {
     issuer: String,
     audience: Vec<String>,
     expires_at: Option<u64>,
+    jkt: Option<String>,
+    certificate: Option<String>,
+    acr: Option<String>,
+    auth_time: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +87,7 @@ struct Request {
     body: Option<Body>,
     #[serde(rename = "as")]
     caller: Option<String>,
+    proof: Option<Proof>,
     address: Option<IpAddr>,
     #[serde(default)]
     client_certificate: bool,
@@ -121,7 +132,7 @@ impl File {
             .fold(text.to_owned(), |text, (name, credential)| text.replace(&format!("{{{name}}}"), &credential.secret))
     }
 
-    fn headers(&self, request: &Request, body: &[u8]) -> Fields {
+    fn headers(&self, request: &Request, body: &[u8], nonce: Option<&str>, now: u64) -> Fields {
         let mut headers: Fields = Vec::new();
         for (name, value) in &request.headers {
             headers.push((name.to_ascii_lowercase(), self.with_secrets(value).into_bytes()));
@@ -131,7 +142,14 @@ impl File {
             headers.push(("host".to_owned(), b"api.example".to_vec()));
         }
         if let Some(caller) = &request.caller {
-            headers.push(("authorization".to_owned(), format!("Bearer {}", self.credentials[caller].secret).into()));
+            let scheme = if request.proof.is_some() { "DPoP" } else { "Bearer" };
+            let secret = &self.credentials[caller].secret;
+            headers.push(("authorization".to_owned(), format!("{scheme} {secret}").into()));
+            for proof in request.proof.iter().flat_map(|proof| {
+                proof.make(&self.keys, &proofs::Occasion { method: &request.method, target: &request.target, secret, nonce, now })
+            }) {
+                headers.push(("dpop".to_owned(), proof.into_bytes()));
+            }
         }
         if request.body.is_some() && !has(&headers, "content-length") && !has(&headers, "transfer-encoding") {
             headers.push(("content-length".to_owned(), body.len().to_string().into_bytes()));
@@ -150,17 +168,24 @@ impl File {
             .filter(|identity| identity.kind == credential.kind))
     }
 
-    fn decide(&self, plan: &Plan, limiter: &Limiter, request: &Request, available: bool, now: u64) -> Value {
+    fn decide(
+        &self,
+        plan: &Plan,
+        (limiter, proofs): (&Limiter, &Proofs),
+        request: &Request,
+        available: bool,
+        now: u64,
+    ) -> Value {
         let body = Body::bytes(request.body.as_ref());
-        let headers = self.headers(request, &body);
+        let headers = self.headers(request, &body, plan.current_nonce(proofs, now).as_deref(), now);
         let target = self.with_secrets(&request.target);
         let whole = WholeRequest { head: head(request, &target, &headers), body: &body };
         let resolve = |credential: &Credential<'_>| self.resolve(available, credential);
-        summary(&decide_request(plan, Some(limiter), &whole, &resolve, now))
+        summary(&decide_request(plan, Some(limiter), proofs, &whole, &resolve, now))
     }
 
     fn decide_response(&self, plan: &Plan, request: &Request, response: &Response) -> Value {
-        let headers = self.headers(request, b"");
+        let headers = self.headers(request, b"", None, NOW);
         let target = self.with_secrets(&request.target);
         let whole = WholeRequest { head: head(request, &target, &headers), body: b"" };
         let body = Body::bytes(response.body.as_ref());
@@ -189,8 +214,19 @@ impl KnownIdentity {
             issuer: self.issuer.clone(),
             audience: self.audience.clone(),
             expires_at: self.expires_at,
+            confirmation: Confirmation {
+                jkt: self.jkt.as_ref().map(|jkt| URL_SAFE_NO_PAD.decode(jkt).unwrap().try_into().unwrap()),
+                certificate: self.certificate.as_ref().map(|name| *thumbprint(name)),
+            },
+            acr: self.acr.clone(),
+            auth_time: self.auth_time,
         }
     }
+}
+
+/// The certificates of the vectors have names: `client`, which requests show, and any other.
+fn thumbprint(name: &str) -> &'static [u8; 32] {
+    if name == "client" { &[1; 32] } else { &[2; 32] }
 }
 
 fn head<'a>(request: &'a Request, target: &'a str, headers: &'a Fields) -> RequestHead<'a> {
@@ -207,6 +243,7 @@ fn head<'a>(request: &'a Request, target: &'a str, headers: &'a Fields) -> Reque
         headers,
         address: request.address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
         client_certificate: request.client_certificate,
+        certificate_thumbprint: request.client_certificate.then(|| thumbprint("client")),
     }
 }
 
@@ -232,7 +269,8 @@ fn summary(decided: &DecidedRequest) -> Value {
     found["operation"] = decided.operation.clone().into();
     found["path"] = decided.canonical_path.clone().into();
     found["allow"] = decided.allow.clone().into();
-    found["challenge"] = decided.challenge.clone().into();
+    found["challenge"] = (!decided.challenges.is_empty()).then(|| decided.challenges.join(", ")).into();
+    found["nonce"] = decided.nonce.is_some().into();
     if let Some(answer) = &decided.answer {
         found["answer"] = json!({
             "status": answer.status,
@@ -280,23 +318,23 @@ fn the_engine_answers_every_vector() {
         let plan = load(&name, &file);
         for case in &file.cases {
             count += 1;
-            let limiter = Limiter::new(plan.max_tracked_keys());
+            let limits = (&Limiter::new(plan.max_tracked_keys()), &Proofs::new(&[7; 32], plan.max_tracked_keys()));
             let mut check = |what: &str, expected: &Value, found: Value| {
                 if !holds(expected, &found) {
                     failures.push(format!("{name}: {}{what}\n  wanted {expected}\n  found  {found}", case.name));
                 }
             };
             if let (Some(request), Some(expect)) = (&case.request, &case.expect) {
-                check("", expect, file.decide(&plan, &limiter, request, case.available, NOW));
+                check("", expect, file.decide(&plan, limits, request, case.available, NOW));
             }
             if let (Some(request), Some(response), Some(expect)) =
                 (&case.request, &case.response, &case.expect_response)
-                && file.decide(&plan, &limiter, request, true, NOW)["outcome"] == "allow"
+                && file.decide(&plan, limits, request, true, NOW)["outcome"] == "allow"
             {
                 check(", response", expect, file.decide_response(&plan, request, response));
             }
             for (index, step) in case.steps.iter().enumerate() {
-                let found = file.decide(&plan, &limiter, &step.request, case.available, step.now);
+                let found = file.decide(&plan, limits, &step.request, case.available, step.now);
                 check(&format!(", step {index}"), &step.expect, found);
             }
         }

@@ -259,13 +259,23 @@ async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, mut slo
             shared.metrics.handshakes_ok.inc();
             let (_, session) = stream.get_ref();
             peer.tls = true;
-            peer.client_certificate = session.peer_certificates().is_some();
+            if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
+                peer.client_certificate = shared.config.listen.verifies_clients();
+                peer.certificate_thumbprint = Some(thumbprint(certificate));
+            }
             peer.http2 = session.alpn_protocol() == Some(b"h2");
             connection::serve(worker, stream, Rc::new(peer), slot).await;
         }
         Ok(Err(_)) => shared.metrics.handshakes_failed.inc(),
         Err(_) => shared.metrics.handshakes_timed_out.inc(),
     }
+}
+
+/// RFC 8705 §3.1: SHA-256 of the certificate's DER.
+fn thumbprint(certificate: &[u8]) -> [u8; 32] {
+    let mut thumbprint = [0; 32];
+    thumbprint.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate).as_ref());
+    thumbprint
 }
 
 /// At most one event of a kind a second.

@@ -74,6 +74,22 @@ pub enum ClientCertificate {
     None,
     Optional,
     Required,
+    /// Taken from anyone, to bind tokens to (RFC 8705 §3); none of them proves who its owner is.
+    Any,
+}
+
+impl ClientCertificate {
+    /// Whether a certificate must lead to the configured CA.
+    pub fn is_verified(self) -> bool {
+        matches!(self, ClientCertificate::Optional | ClientCertificate::Required)
+    }
+}
+
+impl Listen {
+    /// Whether a client's certificate proves who its owner is.
+    pub fn verifies_clients(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_verified())
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -146,6 +162,9 @@ pub struct AuthorizationServer {
     pub key: PathBuf,
     #[serde(default = "millis::<60>")]
     pub cache_seconds: u64,
+    /// How often a canary measures the way of a revocation; 0: never.
+    #[serde(default = "millis::<60>")]
+    pub canary_seconds: u64,
     #[serde(default = "millis::<10>")]
     pub stale_seconds: u64,
     #[serde(default = "count::<100_000>")]
@@ -265,7 +284,7 @@ impl Config {
             return refuse("`listen.fds` must be numbers from 3 on, no more than `threads`");
         }
         if let Some(tls) = &self.listen.tls
-            && (tls.client_certificate == ClientCertificate::None) != tls.client_ca.is_none()
+            && tls.client_certificate.is_verified() != tls.client_ca.is_some()
         {
             return refuse("`listen.tls.client_ca` goes with `client_certificate` optional or required");
         }

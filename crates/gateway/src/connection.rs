@@ -38,6 +38,8 @@ pub struct Peer {
     pub tls: bool,
     /// A certificate that the configured CA signed.
     pub client_certificate: bool,
+    /// Of any certificate whose key it has.
+    pub certificate_thumbprint: Option<[u8; 32]>,
     pub http2: bool,
 }
 
@@ -46,7 +48,7 @@ impl Peer {
         // An address is digits, letters, dots and colons.
         let address_value =
             HeaderValue::from_str(&address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Peer { address, address_value, trusted, tls: false, client_certificate: false, http2: false }
+        Peer { address, address_value, trusted, tls: false, client_certificate: false, certificate_thumbprint: None, http2: false }
     }
 }
 

@@ -37,7 +37,7 @@ pub fn introspection(
     unix_now: u64,
 ) -> Result<Option<(Identity, HeaderValue, Duration)>, &'static str> {
     let now = Instant::now();
-    Ok(match read(json, asked, cache_for, now, unix_now)? {
+    Ok(match read(json, asked, [0; 32], cache_for, now, unix_now)? {
         Introspected::Invalid => None,
         Introspected::Valid(verified) => {
             let usable = verified.usable_for(now);
@@ -54,8 +54,7 @@ pub fn to_upstream(
     host: &HeaderValue,
     credentials: &[&str],
 ) -> Option<()> {
-    let address_value = HeaderValue::from_str(&address.to_string()).ok()?;
-    let peer = Peer { address, address_value, trusted, tls: true, client_certificate: false, http2: false };
+    let peer = Peer { tls: true, ..Peer::new(address, trusted) };
     head::to_upstream(headers, &head::Forwarding { peer: &peer, host }, credentials);
     Some(())
 }
@@ -65,6 +64,9 @@ pub fn to_upstream(
 pub enum Forgotten {
     Token([u8; 32]),
     Client(String),
+    User(String),
+    Session(String),
+    Grant(String),
     /// Not understood: everything is forgotten.
     Everything,
 }
@@ -78,6 +80,9 @@ pub fn revocations(json: &[u8]) -> Option<(String, u64, Vec<Forgotten>)> {
         .map(|revocation| match revocation.what {
             Revoked::Token { digest } => Revoked::parse_digest(&digest).map_or(Forgotten::Everything, Forgotten::Token),
             Revoked::Client { client_id } => Forgotten::Client(client_id),
+            Revoked::User { sub } => Forgotten::User(sub),
+            Revoked::Session { sid } => Forgotten::Session(sid),
+            Revoked::Grant { grant_id } => Forgotten::Grant(grant_id),
             Revoked::Unknown => Forgotten::Everything,
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Uri, Version};
 use ipnet::IpNet;
@@ -11,6 +11,8 @@ use stockade_engine::{Denial, Headers, Layer, Reason, is_gate_field};
 
 use crate::connection::Peer;
 
+/// What the names of the authorization server's cookies start with.
+const OWN_COOKIES: &[u8] = b"__Host-stockade_";
 /// Steps back through forwarding headers; longer chains are not believed.
 const MAX_FORWARDERS: usize = 32;
 
@@ -191,6 +193,26 @@ fn chain(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
 /// Makes an upstream's fields fit for the client.
 pub fn to_client(headers: &mut HeaderMap) {
     remove(headers, |name| is_hop_by_hop(name) || tells_too_much(name));
+    refuse_own_cookies(headers);
+}
+
+/// An upstream must not set the authorization server's cookies: it could sign a person in as somebody else.
+fn refuse_own_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(entry) = headers.entry(header::SET_COOKIE) else { return };
+    if !entry.iter().any(|cookie| is_own_cookie(cookie.as_bytes())) {
+        return;
+    }
+    let (name, cookies) = entry.remove_entry_mult();
+    let others: Vec<HeaderValue> = cookies.filter(|cookie| !is_own_cookie(cookie.as_bytes())).collect();
+    for cookie in others {
+        headers.append(&name, cookie);
+    }
+}
+
+/// Cookies know no port: in front of an API on the same host, those of the authorization server's pages come here too.
+fn is_own_cookie(pair: &[u8]) -> bool {
+    let pair = pair.trim_ascii_start();
+    pair.get(..OWN_COOKIES.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIES))
 }
 
 /// Removes what `unwanted` says, and what `Connection` nominates (RFC 9110 §7.6.1).
@@ -279,9 +301,10 @@ fn names_equal(encoded: &str, plain: &str) -> bool {
     plain.bytes().all(|b| decoded.next() == Some(b)) && decoded.next().is_none()
 }
 
-/// Removes the cookies called `names`.
+/// Removes the cookies called `names`, and the authorization server's own.
 pub fn strip_cookies(headers: &mut HeaderMap, names: &[&str]) {
-    if names.is_empty() {
+    let Some(cookies) = headers.get(header::COOKIE) else { return };
+    if names.is_empty() && !cookies.as_bytes().split(|b| *b == b';').any(is_own_cookie) {
         return;
     }
     let Some(cookies) = headers.remove(header::COOKIE) else { return };
@@ -292,7 +315,7 @@ pub fn strip_cookies(headers: &mut HeaderMap, names: &[&str]) {
         .filter(|pair| {
             // As the engine finds the key: white space before `=` is no part of the name.
             let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii_end();
-            !pair.is_empty() && !names.iter().any(|stripped| stripped.as_bytes() == name)
+            !pair.is_empty() && !is_own_cookie(pair) && !names.iter().any(|stripped| stripped.as_bytes() == name)
         })
         .collect();
     if !kept.is_empty()
@@ -397,6 +420,19 @@ mod tests {
         let mut headers = map(&[("cookie", "key =s; a=1")]);
         strip_cookies(&mut headers, &["key"]);
         assert_eq!(headers[header::COOKIE], "a=1");
+    }
+
+    #[test]
+    fn the_authorization_servers_cookies_pass_neither_way() {
+        let mut headers = map(&[("cookie", "__Host-stockade_session=s; a=1; __host-Stockade_browser=b")]);
+        strip_cookies(&mut headers, &[]);
+        assert_eq!(headers[header::COOKIE], "a=1");
+        let mut headers = map(&[("cookie", "__Host-stockade_session=s")]);
+        strip_cookies(&mut headers, &[]);
+        assert!(!headers.contains_key(header::COOKIE));
+        let mut headers = map(&[("set-cookie", "a=1"), ("set-cookie", "__Host-stockade_session=s; Secure; Path=/")]);
+        to_client(&mut headers);
+        assert_eq!(headers.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1"]);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 use stockade_engine::{
-    Answer, BodyPlan, Credential, Credentials, Denial, Identity, Layer, Lookup, Mode, Outcome, Plan, Quota, Reason,
+    Admitted, Answer, BodyPlan, Credential, Credentials, Denial, Identity, Layer, Lookup, Mode, Outcome, Plan, Quota, Reason,
     RequestHead, Route, SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION,
 };
 
+use crate::connection::Peer;
 use crate::body::{BodyFault, Budget, ClientBody};
 use crate::head::{self, Fields};
 use crate::identity::Verified;
@@ -25,6 +26,8 @@ use crate::upstream::UpstreamBody;
 
 /// How much of a body that nobody declared is read before it is refused.
 const MAX_UNDECLARED_BYTES: usize = 1_024;
+/// By then the oldest proofs are forgotten.
+const CAPACITY_RETRY_SECONDS: u64 = 2;
 
 /// What becomes of a request that no stage refuses.
 pub enum Decided<'p> {
@@ -64,7 +67,8 @@ impl Exchange {
         upgrade: Option<OnUpgrade>,
     ) -> Result<Decided<'p>, Refused> {
         let fields = Fields(&parts.headers);
-        let head = self.request_head(parts, host, &fields);
+        let peer = self.peer.clone();
+        let head = self.request_head(&peer, parts, host, &fields);
         let found = plan.look_up(&head);
         // A client that only searches pays as well, but hears what it would have heard.
         let within = self.check_address(plan);
@@ -76,6 +80,7 @@ impl Exchange {
         };
         self.record.found(&route);
         self.cors = plan.cors_headers(&head);
+        self.nonce = plan.next_nonce(&head, &self.worker.shared.proofs, now_seconds());
         within?;
         let identities = self.authenticate(&route, &head).await?;
         self.check_client(&route, &identities)?;
@@ -89,7 +94,13 @@ impl Exchange {
         Ok(Decided::Forward(route, Box::new(Forward { body, fault, token, upgrade, budget })))
     }
 
-    pub fn request_head<'a>(&self, parts: &'a Parts, host: &'a str, fields: &'a Fields<'a>) -> RequestHead<'a> {
+    pub fn request_head<'a>(
+        &self,
+        peer: &'a Peer,
+        parts: &'a Parts,
+        host: &'a str,
+        fields: &'a Fields<'a>,
+    ) -> RequestHead<'a> {
         RequestHead {
             method: parts.method.as_str(),
             path: parts.uri.path(),
@@ -97,7 +108,8 @@ impl Exchange {
             host,
             headers: fields,
             address: self.record.address(),
-            client_certificate: self.peer.client_certificate,
+            client_certificate: peer.client_certificate,
+            certificate_thumbprint: peer.certificate_thumbprint.as_ref(),
         }
     }
 
@@ -179,33 +191,45 @@ impl Exchange {
             self.record.identified(first);
         }
         let identities: SmallVec<[&Identity; 2]> = verified.iter().map(|verified| &verified.identity).collect();
-        let authorized = route.authorize(head, &identities, now_seconds());
+        let authorized = route.authorize(head, &identities, &self.worker.shared.proofs, now_seconds());
         drop(identities);
-        self.settle_challenged(route, authorized.map_err(Refused::from), ())?;
-        Ok(verified)
+        // Where the mode lets a request go on that proved nothing, it goes on as nobody's.
+        let otherwise = match &authorized {
+            Err(denial) if denial.layer == Layer::Authenticate => Admitted::Anonymous,
+            _ => Admitted::Known,
+        };
+        let authorized = authorized.map_err(|denial| match denial.reason {
+            Reason::DpopCapacity => Refused::from(denial).retry_after(CAPACITY_RETRY_SECONDS),
+            _ => denial.into(),
+        });
+        match self.settle_challenged(route, head, authorized, otherwise)? {
+            Admitted::Known => Ok(verified),
+            Admitted::Anonymous => Ok(Identities::new()),
+        }
     }
 
     /// The identities that the request has proved; `None` where the mode lets it go on without having proved any.
     async fn identify(&mut self, route: &Route<'_>, head: &RequestHead<'_>) -> Result<Option<Identities>, Refused> {
         let found = route.credentials(head).map(Some).map_err(Refused::from);
-        let credentials = match self.settle_challenged(route, found, None)? {
+        let credentials = match self.settle_challenged(route, head, found, None)? {
             None => return Ok(None),
             Some(Credentials::Public) => return Ok(Some(Identities::new())),
             Some(Credentials::Present(credentials)) => credentials,
         };
         let mut verified = Identities::new();
         for credential in &credentials {
-            let found = match self.cached(credential) {
+            let operation = route.internal_operation();
+            let found = match self.cached(credential, operation) {
                 Some(found) => Ok(found),
                 // Boxed: the way to the authorization server is rare, and would make every exchange larger.
-                None => Box::pin(self.resolve(credential)).await,
+                None => Box::pin(self.resolve(credential, operation)).await,
             };
             match found {
                 Ok(found) => verified.push(found),
                 Err(refused) if refused.0.denial.reason == Reason::TokenInvalid && route.allows_anonymous() => {
                     return Ok(Some(Identities::new()));
                 }
-                Err(refused) => return self.settle_challenged(route, Err(refused), None),
+                Err(refused) => return self.settle_challenged(route, head, Err(refused), None),
             }
         }
         Ok(Some(verified))
@@ -215,6 +239,7 @@ impl Exchange {
     fn settle_challenged<T>(
         &mut self,
         route: &Route<'_>,
+        head: &RequestHead<'_>,
         found: Result<T, Refused>,
         fallback: T,
     ) -> Result<T, Refused> {
@@ -222,28 +247,29 @@ impl Exchange {
             Ok(value) => return Ok(value),
             Err(refused) => *refused.0,
         };
-        let challenge = route.challenge(&denial, &self.force.resource_metadata);
+        let challenges = route.challenges(&denial, head, &self.force.resource_metadata);
         self.settle(route, Err(denial), fallback).map_err(|mut refused| {
             refused.0.headers = headers;
-            match challenge {
-                Some(challenge) => refused.with(header::WWW_AUTHENTICATE, &challenge),
-                None => refused,
-            }
+            challenges.iter().fold(refused, |refused, challenge| refused.with(header::WWW_AUTHENTICATE, challenge))
         })
     }
 
-    fn cached(&self, credential: &Credential<'_>) -> Option<Arc<Verified>> {
-        self.worker.shared.credentials.as_ref()?.cached(credential.kind, &credential.secret)
+    fn cached(&self, credential: &Credential<'_>, operation: Option<&str>) -> Option<Arc<Verified>> {
+        self.worker.shared.credentials.as_ref()?.cached(credential.kind, &credential.secret, operation)
     }
 
-    async fn resolve(&self, credential: &Credential<'_>) -> Result<Arc<Verified>, Refused> {
+    async fn resolve(
+        &self,
+        credential: &Credential<'_>,
+        operation: Option<&str>,
+    ) -> Result<Arc<Verified>, Refused> {
         let deny = |reason, evidence| Denial::new(Layer::Authenticate, reason, None, evidence);
         let unavailable = Reason::AuthorizationServerUnavailable;
         let Some(credentials) = &self.worker.shared.credentials else {
             return Err(Refused::from(deny(unavailable, "no authorization server is configured")).retry_after(60));
         };
         let resource = self.force.plan.audience();
-        match credentials.resolve(credential.kind, &credential.secret, resource).await {
+        match credentials.resolve(credential.kind, &credential.secret, resource, operation).await {
             Ok(Some(verified)) => Ok(verified),
             Ok(None) => Err(deny(Reason::TokenInvalid, "the credential is unknown, expired or revoked").into()),
             Err(error) => Err(Refused::from(deny(unavailable, "the authorization server does not answer"))

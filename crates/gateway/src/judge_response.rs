@@ -55,7 +55,8 @@ impl Exchange {
             (Err(error), None) => return Err(error.into()),
         };
         let fields = Fields(&kept);
-        let head = self.request_head(parts, host.to_str().unwrap_or_default(), &fields);
+        let peer = self.peer.clone();
+        let head = self.request_head(&peer, parts, host.to_str().unwrap_or_default(), &fields);
         self.judge(route, &head, response, upgrade).await
     }
 

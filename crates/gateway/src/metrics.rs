@@ -205,6 +205,10 @@ metrics! {
         introspections_repeated: "stockade_introspections_repeated" {} "Answers thrown away because a revocation overtook them.";
         revocations_token: "stockade_revocations" { r#"kind="token""# } "Revocations received.";
         revocations_client: "stockade_revocations" { r#"kind="client""# };
+        revocations_user: "stockade_revocations" { r#"kind="user""# };
+        revocations_session: "stockade_revocations" { r#"kind="session""# };
+        revocations_grant: "stockade_revocations" { r#"kind="grant""# };
+        revocation_canary_failures: "stockade_revocation_canary_failures" {} "Canaries that could not be had, cached or revoked, or whose revocation took too long to arrive.";
         revocation_resets: "stockade_revocation_resets" {} "Times the cache was emptied because the feed had a gap or a new epoch.";
         revocation_feed_errors: "stockade_revocation_feed_errors" {} "Failed polls of the revocation feed.";
         upstream_connects_ok: "stockade_upstream_connects" { r#"outcome="ok""# } "Connections opened to upstreams.";
@@ -230,6 +234,7 @@ metrics! {
         upstream_seconds: "stockade_upstream_seconds" "Time from sending a request to the head of the upstream's answer.";
         introspection_seconds: "stockade_introspection_seconds" "Time the authorization server took to answer.";
         revocation_lag_seconds: "stockade_revocation_lag_seconds" "Time from a revocation to its being in force here.";
+        revocation_canary_seconds: "stockade_revocation_canary_seconds" "Time from revoking a canary to this gateway's having dropped it.";
         bundle_swap_seconds: "stockade_bundle_swap_seconds" "Time to verify, build and check a new bundle.";
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use stockade_engine::Proofs;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -82,7 +83,10 @@ fn prepare(config: &Arc<Config>, metrics: Arc<Metrics>) -> Result<Shared, Failur
         .transpose()
         .map_err(|error| failure(2)(&error))?
         .map(Arc::new);
-    Ok(Shared::new(Parts { config: config.clone(), force, events, metrics, credentials, upstream, tls }))
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| failure(1)(&"no randomness"))?;
+    let proofs = Proofs::new(&key, force.plan.max_tracked_keys());
+    Ok(Shared::new(Parts { config: config.clone(), force, proofs, events, metrics, credentials, upstream, tls }))
 }
 
 /// The control thread: admin interface, signals, and the threads that serve.

@@ -29,6 +29,8 @@ use crate::refused::{Refusal, Refused};
 use crate::worker::Worker;
 use crate::{head, problem};
 
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
 /// Answers one request. Never fails: a panic is a 500, and the process lives.
 pub async fn serve(call: Call) -> Response<OutBody> {
     let Call { worker, peer, pace, request } = call;
@@ -68,6 +70,8 @@ pub struct Exchange {
     pub force: Held,
     pub limits: Limits,
     pub cors: Vec<(&'static str, String)>,
+    /// For the client's next proof (RFC 9449 §8.2).
+    pub nonce: Option<String>,
     pub record: Recorder,
     /// Until something wants it.
     pub body: Option<Incoming>,
@@ -79,7 +83,7 @@ impl Exchange {
         let proxies = &worker.shared.config.listen.trusted_proxies;
         let address = head::client_address(peer.address, peer.trusted, proxies, request.headers());
         let record = Recorder::new(&worker, &force, request, address);
-        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), record, body: None }
+        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), nonce: None, record, body: None }
     }
 
     /// All stages up to the upstream's answer.
@@ -159,6 +163,9 @@ impl Exchange {
     /// What every answer to a known operation carries.
     pub fn finish(&self, headers: &mut HeaderMap) {
         set_all(headers, &self.cors);
+        if let Some(Ok(nonce)) = self.nonce.as_deref().map(HeaderValue::from_str) {
+            headers.insert(DPOP_NONCE, nonce);
+        }
         self.limits.tell(headers);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use stockade_engine::Limiter;
+use stockade_engine::{Limiter, Proofs};
 use tokio::sync::watch;
 
 use crate::accept::Places;
@@ -68,6 +68,7 @@ pub struct Shared {
     /// One bundle is offered at a time.
     offering: Mutex<()>,
     pub limiter: Limiter,
+    pub proofs: Arc<Proofs>,
     pub events: Arc<Events>,
     pub metrics: Arc<Metrics>,
     /// Absent where no authorization server is configured: no credential can be verified.
@@ -87,6 +88,7 @@ pub struct Shared {
 pub struct Parts {
     pub config: Arc<Config>,
     pub force: Force,
+    pub proofs: Proofs,
     pub events: Arc<Events>,
     pub metrics: Arc<Metrics>,
     pub credentials: Option<Arc<Credentials>>,
@@ -96,10 +98,19 @@ pub struct Parts {
 
 impl Shared {
     pub fn new(parts: Parts) -> Shared {
+        let proofs = Arc::new(parts.proofs);
+        let counted = proofs.clone();
+        parts.metrics.read_at_scrape("stockade_dpop_proofs_remembered", "Used proofs that could be used again.", move || {
+            counted.used() as f64
+        });
+        if let Some(credentials) = &parts.credentials {
+            credentials.probe(parts.force.plan.audience());
+        }
         parts.metrics.bundle_serial.set(i64::try_from(parts.force.serial).unwrap_or(i64::MAX));
         Shared {
             limiter: Limiter::new(parts.force.plan.max_tracked_keys()),
             force: ArcSwap::from_pointee(parts.force),
+            proofs,
             offering: Mutex::new(()),
             events: parts.events,
             metrics: parts.metrics,
@@ -163,6 +174,7 @@ impl Shared {
             && let Some(credentials) = &self.credentials
         {
             credentials.forget();
+            credentials.probe(force.plan.audience());
         }
         let (serial, sha256) = (force.serial, force.sha256.clone());
         self.force.store(Arc::new(force));

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::RootCertStore;
-use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::config::{ClientCertificate, Tls};
 
@@ -31,6 +33,9 @@ pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions()?;
     let builder = match &tls.client_ca {
+        _ if tls.client_certificate == ClientCertificate::Any => {
+            builder.with_client_cert_verifier(Arc::new(AnyCertificate(default_provider())))
+        }
         Some(ca) if tls.client_certificate != ClientCertificate::None => {
             builder.with_client_cert_verifier(client_verifier(ca, tls.client_certificate)?)
         }
@@ -41,6 +46,52 @@ pub fn server_config(tls: &Tls) -> Result<ServerConfig, TlsError> {
     config.ticketer = Ticketer::new()?;
     config.send_tls13_tickets = 1;
     Ok(config)
+}
+
+/// Takes any certificate of whose key the client proves possession (RFC 8705 §3, §7.1: the binding is to the certificate itself, so no
+/// chain is built).
+#[derive(Debug)]
+struct AnyCertificate(CryptoProvider);
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn client_verifier(

@@ -37,6 +37,10 @@ struct Server {
     released: Notify,
     down: AtomicBool,
     feed_down: AtomicBool,
+    canaries: AtomicUsize,
+    canaries_fail: AtomicBool,
+    /// Canaries are said to be revoked, and the feed keeps silent about them.
+    feed_lies: AtomicBool,
 }
 
 #[derive(Default)]
@@ -112,7 +116,11 @@ impl Server {
                 }
                 let known = self.tokens.lock().expect("a lock").get(&form["token"]).cloned();
                 let known = known.filter(|_| form["resource"] == RESOURCE);
-                let answer = known.unwrap_or_else(|| json!({"active": false})).to_string();
+                let mut answer = known.unwrap_or_else(|| json!({"active": false}));
+                if let Some(operation) = form.get("operation") {
+                    answer["internal_token"] = json!(operation.replace(' ', "-"));
+                }
+                let answer = answer.to_string();
                 if self.hold.load(SeqCst) {
                     self.released.notified().await;
                 }
@@ -132,6 +140,20 @@ impl Server {
                     return reply(503, String::new());
                 }
                 reply(200, self.page(after, &fields["epoch"]).0)
+            }
+            "/internal/canary" if self.canaries_fail.load(SeqCst) => reply(503, String::new()),
+            "/internal/canary" => {
+                let secret = format!("canary {}", self.canaries.fetch_add(1, SeqCst));
+                self.issue(&secret, token("c_canary"));
+                reply(200, json!({"token": secret, "expires_in": 120}).to_string())
+            }
+            "/internal/canary/revoke" => {
+                let form = request.into_body().collect().await.expect("a body").to_bytes();
+                let secret = fields(std::str::from_utf8(&form).expect("text"))["token"].clone();
+                if !self.feed_lies.load(SeqCst) {
+                    self.revoke_token(&secret);
+                }
+                reply(200, json!({"revoked_at": now()}).to_string())
             }
             _ => reply(404, String::new()),
         }
@@ -257,11 +279,11 @@ impl Scene {
     }
 
     async fn resolve(&self, secret: &str) -> Result<Option<Arc<Verified>>, Unavailable> {
-        self.credentials.resolve(AccessToken, secret, RESOURCE).await
+        self.credentials.resolve(AccessToken, secret, RESOURCE, None).await
     }
 
     fn cached(&self, secret: &str) -> Option<Arc<Verified>> {
-        self.credentials.cached(AccessToken, secret)
+        self.credentials.cached(AccessToken, secret, None)
     }
 }
 
@@ -290,8 +312,8 @@ fn a_valid_token_is_asked_for_once_and_then_remembered() {
         }
         assert_eq!(scene.server.asked(), 1);
         // Neither is it an API key, nor good for another audience.
-        assert!(scene.credentials.cached(ApiKey, "good token/+&=ü").is_none());
-        assert!(scene.credentials.resolve(ApiKey, "good token/+&=ü", RESOURCE).await.expect("an answer").is_none());
+        assert!(scene.credentials.cached(ApiKey, "good token/+&=ü", None).is_none());
+        assert!(scene.credentials.resolve(ApiKey, "good token/+&=ü", RESOURCE, None).await.expect("an answer").is_none());
         assert!(scene.cached("good token/+&=ü").is_some());
     });
 }
@@ -517,6 +539,18 @@ fn garbage_is_unavailable_and_counted_and_never_an_identity() {
             with("scope", json!(["a"])),
             with("aud", json!(7)),
             with("token_type", json!("bearer")),
+            with("token_type", json!("DPoP")),
+            with("cnf", json!({})),
+            with("cnf", json!("jkt")),
+            with("cnf", json!({"jkt": "short"})),
+            with("cnf", json!({"jkt": 7})),
+            with("cnf", json!({"jkt": "A".repeat(43), "x5t": "B"})),
+            with("cnf", json!({"jwk": {"kty": "OKP"}})),
+            with("cnf", json!({"x5t#S256": "A".repeat(44)})),
+            with("acr", json!(7)),
+            with("auth_time", json!("yesterday")),
+            with("sid", json!(7)),
+            with("grant_id", json!(["g"])),
             with("internal_token", json!("a\r\nX-Admin: 1")),
             with("internal_token_exp", json!(1)),
         ];
@@ -588,12 +622,164 @@ fn an_api_key_without_an_end_is_remembered() {
         let mut answer = token("c_1");
         (answer["token_type"], answer["exp"], answer["aud"]) = (json!("api_key"), json!(null), json!([RESOURCE, "x"]));
         scene.server.issue("key", answer);
-        let resolve = |kind: CredentialKind| scene.credentials.resolve(kind, "key", RESOURCE);
+        let resolve = |kind: CredentialKind| scene.credentials.resolve(kind, "key", RESOURCE, None);
         assert!(resolve(AccessToken).await.expect("an answer").is_none());
         let verified = resolve(ApiKey).await.expect("an answer").expect("valid");
         assert_eq!((verified.identity.expires_at, verified.identity.audience.len()), (None, 2));
         assert!(scene.credentials.cached(ApiKey, "key").is_some());
         assert!(scene.cached("key").is_none());
+    });
+}
+
+fn persons_token(sub: &str, sid: &str, grant_id: &str) -> Value {
+    let mut answer = token("c_1");
+    for (name, value) in [("sub", sub), ("sid", sid), ("grant_id", grant_id)] {
+        answer[name] = json!(value);
+    }
+    answer
+}
+
+#[test]
+fn a_revoked_user_session_or_grant_takes_its_tokens_along_and_no_others() {
+    run(async {
+        let scene = scene(json!({}));
+        scene.fresh().await;
+        let tokens = [
+            ("a", persons_token("u_1", "s_1", "g_1")),
+            ("b", persons_token("u_1", "s_2", "g_2")),
+            ("c", persons_token("u_1", "s_2", "g_3")),
+            ("d", persons_token("u_2", "s_3", "g_4")),
+            ("e", token("c_1")),
+            // Names of one kind mean nothing among those of another.
+            ("f", persons_token("g_1", "u_1", "s_1")),
+        ];
+        for (secret, answer) in &tokens {
+            scene.server.issue(secret, answer.clone());
+            assert!(scene.resolve(secret).await.expect("an answer").is_some());
+        }
+        let left = || -> String { tokens.iter().map(|(secret, _)| *secret).filter(|s| scene.cached(s).is_some()).collect() };
+        assert_eq!(left(), "abcdef");
+        for (revocation, remain) in [
+            (json!({"kind": "grant", "grant_id": "g_1"}), "bcdef"),
+            (json!({"kind": "session", "sid": "s_2"}), "def"),
+            (json!({"kind": "user", "sub": "u_2"}), "ef"),
+            (json!({"kind": "user", "sub": "u_1"}), "ef"),
+        ] {
+            let started = Instant::now();
+            scene.server.publish(revocation.clone());
+            scene.until("it is in force", || async { left() == remain }).await;
+            assert!(started.elapsed() < Duration::from_secs(1), "{revocation}: {:?}", started.elapsed());
+        }
+        let metrics = &scene.metrics;
+        scene.until("all are counted", || async { metrics.revocations_user.value() == 2 }).await;
+        assert_eq!((metrics.revocations_session.value(), metrics.revocations_grant.value()), (1, 1));
+        assert_eq!(metrics.revocation_resets.value(), 0);
+    });
+}
+
+#[test]
+fn a_revocation_of_a_session_overtakes_the_answer_about_its_token() {
+    run(async {
+        let scene = scene(json!({}));
+        scene.fresh().await;
+        scene.server.issue("good", persons_token("u_1", "s_1", "g_1"));
+        scene.server.hold.store(true, SeqCst);
+        let credentials = scene.credentials.clone();
+        let asking = tokio::spawn(async move { credentials.resolve(AccessToken, "good", RESOURCE, None).await });
+        scene.until("it is asked", || async { scene.server.asked() == 1 }).await;
+        scene.server.issue("good", json!({"active": false}));
+        scene.server.publish(json!({"kind": "session", "sid": "s_1"}));
+        scene.until("the revocation is in force", || async { scene.metrics.revocations_session.value() == 1 }).await;
+        scene.server.hold.store(false, SeqCst);
+        scene.server.released.notify_waiters();
+        assert!(asking.await.expect("no panic").expect("an answer").is_none());
+        assert_eq!(scene.server.asked(), 2);
+    });
+}
+
+#[test]
+fn an_internal_token_is_kept_apart_for_each_operation() {
+    run(async {
+        let scene = scene(json!({}));
+        scene.fresh().await;
+        scene.server.issue("good", token("c_1"));
+        let operations = [None, Some("GET /a"), Some("POST /a"), Some("GET /b")];
+        for operation in operations {
+            assert!(scene.credentials.cached(AccessToken, "good", operation).is_none(), "{operation:?}");
+            let found = scene.credentials.resolve(AccessToken, "good", RESOURCE, operation).await;
+            assert!(found.expect("an answer").is_some());
+        }
+        assert_eq!(scene.server.asked(), 4);
+        for operation in operations {
+            let verified = scene.credentials.cached(AccessToken, "good", operation).expect("remembered");
+            let wanted = operation.map_or("head.body.signature".to_owned(), |operation| operation.replace(' ', "-"));
+            assert_eq!(verified.internal_token.to_str().expect("text"), format!("Bearer {wanted}"));
+        }
+        scene.server.revoke_token("good");
+        for operation in operations {
+            let gone = || async { scene.credentials.cached(AccessToken, "good", operation).is_none() };
+            scene.until("it is gone for every operation", gone).await;
+        }
+    });
+}
+
+#[test]
+fn a_token_of_seconds_is_sent_for_seconds() {
+    run(async {
+        let scene = scene(json!({}));
+        scene.fresh().await;
+        let mut answer = token("c_1");
+        answer["internal_token_exp"] = json!(now() as u64 + 4);
+        scene.server.issue("good", answer);
+        assert!(scene.resolve("good").await.expect("an answer").is_some());
+        assert!(scene.cached("good").is_some());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(scene.cached("good").is_none(), "sent until its very end");
+    });
+}
+
+#[test]
+fn canaries_measure_how_soon_a_revocation_arrives() {
+    run(async {
+        let scene = scene(json!({"canary_seconds": 1}));
+        scene.fresh().await;
+        assert_eq!(scene.server.canaries.load(SeqCst), 0, "for no audience");
+        scene.credentials.probe(RESOURCE);
+        let measured = &scene.metrics.revocation_canary_seconds;
+        scene.until("two are measured", || async { measured.count() >= 2 }).await;
+        assert_eq!(scene.metrics.revocation_canary_failures.value(), 0);
+        let text = scene.metrics.encode();
+        let within = text.lines().find(|line| line.starts_with("stockade_revocation_canary_seconds_bucket{le=\"1.0\"}"));
+        assert!(within.is_some_and(|line| !line.ends_with(" 0")), "{within:?}");
+    });
+}
+
+#[test]
+fn a_canary_that_cannot_be_had_is_a_failure() {
+    run(async {
+        let scene = scene(json!({"canary_seconds": 1}));
+        scene.fresh().await;
+        scene.server.canaries_fail.store(true, SeqCst);
+        scene.credentials.probe(RESOURCE);
+        let failures = || async { scene.metrics.revocation_canary_failures.value() > 0 };
+        scene.until("the failure is counted", failures).await;
+        assert_eq!(scene.metrics.revocation_canary_seconds.count(), 0);
+        scene.server.canaries_fail.store(false, SeqCst);
+        let measured = || async { scene.metrics.revocation_canary_seconds.count() > 0 };
+        scene.until("it comes back by itself", measured).await;
+    });
+}
+
+#[test]
+fn a_canary_that_nobody_hears_of_is_a_failure() {
+    run(async {
+        let scene = scene(json!({"canary_seconds": 1}));
+        scene.fresh().await;
+        scene.server.feed_lies.store(true, SeqCst);
+        scene.credentials.probe(RESOURCE);
+        let failures = || async { scene.metrics.revocation_canary_failures.value() > 0 };
+        scene.until("the failure is counted", failures).await;
+        assert_eq!(scene.metrics.revocation_canary_seconds.count(), 0);
     });
 }
 
@@ -619,7 +805,7 @@ fn a_server_of_another_authority_is_never_told_a_token() {
         settings.ca = other.ca;
         let metrics = Arc::new(Metrics::new());
         let credentials = Credentials::start(&settings, metrics.clone(), None).expect("credentials");
-        assert!(credentials.resolve(AccessToken, "probe", RESOURCE).await.is_err());
+        assert!(credentials.resolve(AccessToken, "probe", RESOURCE, None).await.is_err());
         assert_eq!(scene.server.asked(), 0);
         assert!(metrics.revocation_feed_errors.value() > 0);
         let text = metrics.encode();

@@ -40,7 +40,38 @@ fn site(more: Value) -> Site {
     Site { gate, ca, upstream }
 }
 
+#[derive(Debug)]
+struct Forger(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Forger {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 impl Site {
+    /// Shows a certificate and signs with another key than its own.
+    async fn forge(&self, certificate: &Path, key: &Path) -> std::io::Result<TlsStream<TcpStream>> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let signer = provider.key_provider.load_private_key(key).expect("a signer");
+        let chain = vec![CertificateDer::from_pem_file(certificate).expect("a certificate")];
+        let forged = Arc::new(Forger(Arc::new(rustls::sign::CertifiedKey::new(chain, signer))));
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.ca).expect("a certificate")).expect("a root");
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(forged);
+        let stream = TcpStream::connect(self.gate.address).await?;
+        TlsConnector::from(Arc::new(config)).connect("api.test".try_into().expect("a name"), stream).await
+    }
+
     async fn connect(&self, alpn: &str, identity: Option<(&Path, &Path)>) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.ca).expect("a certificate")).expect("a root");
@@ -165,6 +196,30 @@ fn a_client_certificate_counts_only_when_the_configured_authority_signed_it() {
         let stream = optional.connect("http/1.1", None).await.expect("a handshake");
         assert_eq!(optional.status(stream, "/certified").await, 401);
         assert!(is_refused(required.connect("http/1.1", None).await).await);
+    });
+}
+
+#[test]
+fn any_certificate_is_taken_for_binding_and_none_of_them_names_its_owner() {
+    let folder = Folder::new();
+    let (certificate, key) = Authority::new(&folder, "strangers").issue(&folder, "stranger", "client.test");
+    let (_, other_key) = Authority::new(&folder, "others").issue(&folder, "other", "client.test");
+    let upstream = Upstream::start();
+    let own = Folder::new();
+    let (mut tls, ca) = tls_files(&own);
+    tls["client_certificate"] = json!("any");
+    let gate = Gate::with(own, upstream.url(), payload(operations()), json!({"listen": {"tls": tls}}));
+    let site = Site { gate, ca, upstream };
+    on_thread(async {
+        let stranger = Some((&*certificate, &*key));
+        for identity in [None, stranger] {
+            for (path, status) in [("/echo", 200), ("/certified", 401)] {
+                let stream = site.connect("http/1.1", identity).await.expect("a handshake");
+                assert_eq!(site.status(stream, path).await, status, "{path} {}", identity.is_some());
+            }
+        }
+        let refused = site.forge(&certificate, &other_key).await;
+        assert!(is_refused(refused).await, "a certificate without its key");
     });
 }
 

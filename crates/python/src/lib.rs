@@ -7,8 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use stockade_engine::{
-    Answer, Credential, CredentialKind, DecidedRequest, Denial, Identity, Limiter, Plan, RequestHead, ResponseHead,
-    WholeRequest, WholeResponse,
+    Answer, Confirmation, Credential, CredentialKind, DecidedRequest, Denial, Identity, Limiter, Plan, Proofs,
+    RequestHead, ResponseHead, WholeRequest, WholeResponse,
 };
 
 type Fields = Vec<(String, Vec<u8>)>;
@@ -22,6 +22,7 @@ fn refused(error: impl std::fmt::Display) -> PyErr {
 struct Engine {
     plan: Plan,
     limiter: Limiter,
+    proofs: Proofs,
     serial: Option<u64>,
 }
 
@@ -52,7 +53,14 @@ impl Engine {
         PyBytes::new(py, self.plan.metadata())
     }
 
-    #[pyo3(signature = (*, method, target, headers, body, address, client_certificate, identities, available, now))]
+    /// The nonce that a proof made at `now` needs; None: none is asked for.
+    fn nonce(&self, now: u64) -> Option<String> {
+        self.plan.current_nonce(&self.proofs, now)
+    }
+
+    #[pyo3(signature = (
+        *, method, target, headers, body, address, client_certificate, certificate_thumbprint, identities, available, now
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn decide_request<'py>(
         &self,
@@ -63,12 +71,18 @@ impl Engine {
         body: &[u8],
         address: &str,
         client_certificate: bool,
+        certificate_thumbprint: Option<[u8; 32]>,
         identities: &Bound<'py, PyDict>,
         available: bool,
         now: u64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let headers = in_lower_case(headers);
-        let request = WholeRequest { head: head(method, target, &headers, address, client_certificate)?, body };
+        let head = RequestHead {
+            client_certificate,
+            certificate_thumbprint: certificate_thumbprint.as_ref(),
+            ..head(method, target, &headers, address)?
+        };
+        let request = WholeRequest { head, body };
         let known = read_identities(identities)?;
         let resolve = |credential: &Credential<'_>| match available {
             false => Err(()),
@@ -77,7 +91,9 @@ impl Engine {
                 .find(|(secret, _)| *secret == credential.secret)
                 .and_then(|(_, known)| known.as_ref().filter(|identity| identity.kind == credential.kind).cloned())),
         };
-        let decide = || stockade_engine::decide_request(&self.plan, Some(&self.limiter), &request, &resolve, now);
+        let decide = || {
+            stockade_engine::decide_request(&self.plan, Some(&self.limiter), &self.proofs, &request, &resolve, now)
+        };
         request_dict(py, &decide())
     }
 
@@ -95,7 +111,7 @@ impl Engine {
     ) -> PyResult<Bound<'py, PyDict>> {
         let headers = in_lower_case(headers);
         let response_headers = in_lower_case(response_headers);
-        let request = WholeRequest { head: head(method, target, &headers, "127.0.0.1", false)?, body: b"" };
+        let request = WholeRequest { head: head(method, target, &headers, "127.0.0.1")?, body: b"" };
         let response = WholeResponse { head: ResponseHead { status, headers: &response_headers }, body: response_body };
         let decided = stockade_engine::decide_response(&self.plan, &request, &response);
         let dict = PyDict::new(py);
@@ -120,7 +136,9 @@ impl Engine {
     fn load(payload: &[u8], serial: Option<u64>) -> Result<Engine, stockade_engine::BundleError> {
         let plan = Plan::load(payload)?;
         let limiter = Limiter::new(plan.max_tracked_keys());
-        Ok(Engine { plan, limiter, serial })
+        // Nothing but this engine's own callers ever sees its nonces, and the same inputs are to give the same answers.
+        let proofs = Proofs::new(&[0; 32], plan.max_tracked_keys());
+        Ok(Engine { plan, limiter, proofs, serial })
     }
 }
 
@@ -128,13 +146,7 @@ fn in_lower_case(fields: Fields) -> Fields {
     fields.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
 
-fn head<'a>(
-    method: &'a str,
-    target: &'a str,
-    headers: &'a Fields,
-    address: &str,
-    client_certificate: bool,
-) -> PyResult<RequestHead<'a>> {
+fn head<'a>(method: &'a str, target: &'a str, headers: &'a Fields, address: &str) -> PyResult<RequestHead<'a>> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
@@ -148,7 +160,8 @@ fn head<'a>(
         host: host.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default(),
         headers,
         address: address.parse::<IpAddr>().map_err(refused)?,
-        client_certificate,
+        client_certificate: false,
+        certificate_thumbprint: None,
     })
 }
 
@@ -178,6 +191,9 @@ fn read_identity(fields: &Bound<'_, PyDict>) -> PyResult<Identity> {
         issuer: field("issuer")?.extract()?,
         audience: field("audience")?.extract()?,
         expires_at: field("expires_at")?.extract()?,
+        confirmation: Confirmation { jkt: field("jkt")?.extract()?, certificate: field("certificate")?.extract()? },
+        acr: field("acr")?.extract()?,
+        auth_time: field("auth_time")?.extract()?,
     })
 }
 
@@ -190,7 +206,8 @@ fn request_dict<'py>(py: Python<'py>, decided: &DecidedRequest) -> PyResult<Boun
     dict.set_item("canonical_path", &decided.canonical_path)?;
     dict.set_item("answer", decided.answer.as_ref().map(|answer| answer_dict(py, answer)).transpose()?)?;
     dict.set_item("allow", &decided.allow)?;
-    dict.set_item("challenge", &decided.challenge)?;
+    dict.set_item("challenges", &decided.challenges)?;
+    dict.set_item("nonce", &decided.nonce)?;
     Ok(dict)
 }
 

@@ -210,6 +210,8 @@ def _payload(
             "issuer": policy.issuer,
             "audience": policy.audience,
             "scopes_supported": supported_scopes(description, [compiled.security for compiled in operations]),
+            "dpop": {"origins": list(policy.origins), **policy.identity.dpop.model_dump()},
+            "acr_order": list(policy.acr_order),
         },
         "cors": policy.cors.model_dump() if policy.cors is not None else None,
         "limits": {
@@ -282,7 +284,14 @@ def _security_words(compiled: CompiledOperation) -> str:
     alternatives = compiled.security.alternatives
     if compiled.security.is_public:
         return "public" if not any(alternatives) else "public, credentials are optional"
-    return " or ".join(" and ".join(_requirement_words(each) for each in alternative) for alternative in alternatives)
+    words = " or ".join(" and ".join(_requirement_words(each) for each in alternative) for alternative in alternatives)
+    return words + _sign_in_words(compiled.entry)
+
+
+def _sign_in_words(entry: dict[str, Any]) -> str:
+    acr = f", acr {' or '.join(entry['acr'])}" if entry["acr"] else ""
+    recent = f", signed in at most {entry['max_age_seconds']} s ago" if entry["max_age_seconds"] is not None else ""
+    return acr + recent
 
 
 def _requirement_words(requirement: dict[str, Any]) -> str:

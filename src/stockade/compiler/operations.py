@@ -14,8 +14,9 @@ from stockade.compiler.media import essence, kind_of
 from stockade.compiler.references import Place
 from stockade.compiler.schemas import Direction, SchemaCompiler
 from stockade.compiler.security import Security, read_security
+from stockade.errors import PolicyError
 from stockade.policy import Policy
-from stockade.policy.extensions import OperationExtension, operation_extension
+from stockade.policy.extensions import OperationExtension, asks_itself, operation_extension
 from stockade.spec.model import (
     Description,
     Encoding,
@@ -102,6 +103,7 @@ def compile_operation(
     try:
         compiled.security = read_security(description, operation, policy)
         compiled.entry["security"] = compiled.security.alternatives
+        builder.settle_sign_in(compiled)
         builder.check()
         compiled.entry |= builder.parts()
     except UnsupportedError as error:
@@ -155,9 +157,25 @@ class _Builder:
             "body": None,
             "responses": [],
             "limit": extension.limit.model_dump() if extension.limit is not None else None,
+            "acr": list(extension.acr),
+            "max_age_seconds": extension.max_age,
+            "internal_token": extension.internal_token or self._policy.identity.internal_token,
             "upgrade": list(extension.upgrade),
             "stream_response": extension.stream,
         }
+
+    def settle_sign_in(self, compiled: CompiledOperation) -> None:
+        """What is open to all cannot ask how its caller signed in. Raises PolicyError where the operation does."""
+        if not compiled.security.is_public:
+            return
+        if name := asks_itself(self._operation):
+            node = self._operation.node
+            place = Node(node.document, f"{node.pointer}/x-stockade/{name}", None)
+            message = f"`{name}` asks how the user signed in, and the operation is open to all"
+            raise PolicyError(
+                message, location=self._description.locate(place), hint="give it `security`, or drop this"
+            )
+        compiled.entry |= {"acr": [], "max_age_seconds": None}
 
     def check(self) -> None:
         """Raises UnsupportedError for what `spec` could read and nothing can enforce."""
@@ -189,7 +207,7 @@ class _Builder:
 
     def _note_extension(self) -> None:
         pointer = self._operation.node.pointer
-        for name in ("owner", "acr", "scope"):
+        for name in ("owner", "scope"):
             if getattr(self._extension, name):
                 self._note("not_enforced_yet", f"{pointer}/x-stockade/{name}", f"`{name}` is not enforced yet")
         for layer, mode in self._modes.items():

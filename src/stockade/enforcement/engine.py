@@ -1,6 +1,7 @@
 """The decision engine for Python: a compiled bundle and a message in, a decision out.
 
-It is the engine that the gateway runs, so the answers are the same. Nothing here does I/O or reads a clock.
+It is the engine that the gateway runs, so the answers are the same. Nothing here does I/O or reads a clock. A proof of
+possession (RFC 9449) is used up by the decision on its request, as at the gateway.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ class SchemaProblem:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an authorization server said about one credential. `expires_at` is NumericDate; None: never."""
+    """What an authorization server said about one credential. `expires_at` is NumericDate; None: never.
+
+    `jkt` (RFC 9449 §6.1) and `certificate` (`x5t#S256`, RFC 8705 §3.1) are the SHA-256 thumbprints, 32 bytes, that the
+    credential is bound to. `acr` and `auth_time` (NumericDate) tell how and when its user signed in.
+    """
 
     client_id: str
     subject: str
@@ -39,6 +44,10 @@ class Identity:
     audience: tuple[str, ...]
     expires_at: int | None
     kind: Literal["access_token", "api_key"] = "access_token"
+    jkt: bytes | None = None
+    certificate: bytes | None = None
+    acr: str | None = None
+    auth_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a request. `observed` is what layers in `observe` mode would have refused."""
+    """What becomes of a request. `observed` is what layers in `observe` mode would have refused.
+
+    `challenges` are the `WWW-Authenticate` fields of the answer, `nonce` its `DPoP-Nonce` (RFC 9449 §8.2).
+    """
 
     outcome: Literal["allow", "deny", "answer"]
     denial: Denial | None = None
@@ -72,7 +84,8 @@ class Decision:
     canonical_path: str | None = None
     answer: Answer | None = None
     allow: tuple[str, ...] = ()
-    challenge: str | None = None
+    challenges: tuple[str, ...] = ()
+    nonce: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,11 @@ class SelfCheck:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request. `target` is path and query as on the wire; `headers` hold `Host`."""
+    """A whole request. `target` is path and query as on the wire; `headers` hold `Host`.
+
+    `client_certificate`: the TLS peer showed a certificate of the configured CA; `certificate_thumbprint`: the SHA-256
+    of whatever certificate it showed.
+    """
 
     method: str
     target: str
@@ -103,6 +120,7 @@ class Request:
     body: bytes = b""
     address: str = "127.0.0.1"
     client_certificate: bool = False
+    certificate_thumbprint: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +167,10 @@ class Engine:
         """The protected resource metadata document (RFC 9728 §2)."""
         return self._native.metadata
 
+    def nonce(self, now: int) -> str | None:
+        """The nonce that a proof of possession made at `now` needs (RFC 9449 §9); None where none is asked for."""
+        return self._native.nonce(now)
+
     def decide_request(
         self,
         request: Request,
@@ -170,6 +192,7 @@ class Engine:
             body=request.body,
             address=request.address,
             client_certificate=request.client_certificate,
+            certificate_thumbprint=request.certificate_thumbprint,
             identities=known,
             available=available,
             now=now,
@@ -183,7 +206,8 @@ class Engine:
             canonical_path=decided["canonical_path"],
             answer=Answer(answer["status"], tuple(answer["headers"]), answer["body"]) if answer else None,
             allow=tuple(decided["allow"]),
-            challenge=decided["challenge"],
+            challenges=tuple(decided["challenges"]),
+            nonce=decided["nonce"],
         )
 
     def decide_response(self, request: Request, response: Response) -> ResponseDecision:
@@ -240,6 +264,10 @@ def _identity(identity: Identity | None) -> IdentityDict | None:
         "issuer": identity.issuer,
         "audience": identity.audience,
         "expires_at": identity.expires_at,
+        "jkt": identity.jkt,
+        "certificate": identity.certificate,
+        "acr": identity.acr,
+        "auth_time": identity.auth_time,
     }
 
 

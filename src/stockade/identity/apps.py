@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stockade.identity.endpoints import canary
 from stockade.identity.endpoints.authorize import authorize, authorize_by_form, proceed
 from stockade.identity.endpoints.cors import RegisteredOrigins, for_every_site, for_registered_origins
 from stockade.identity.endpoints.device_authorization import device_authorization
@@ -104,6 +105,8 @@ def internal_app(services: Services) -> Starlette:
         [
             ("POST", "/internal/introspect", introspect),
             ("GET", "/internal/revocations", revocations),
+            ("POST", "/internal/canary", canary.issue),
+            ("POST", "/internal/canary/revoke", canary.revoke),
             ("GET", "/internal/health", health),
             ("GET", "/internal/metrics", metrics),
         ],
@@ -122,5 +125,5 @@ async def _not_found(_request: Request, _error: Exception) -> Response:
 
 
 async def _not_allowed(_request: Request, error: Exception) -> Response:
-    allow = (getattr(error, "headers", None) or {}).get("Allow", "")
-    return private_json({"error": "method_not_allowed"}, 405, {"Allow": allow})
+    allow = (getattr(error, "headers", None) or {}).get("Allow", "").split(", ")
+    return private_json({"error": "method_not_allowed"}, 405, {"Allow": ", ".join(sorted(allow))})

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from stockade.identity.interactions import Decision, DeviceRequest, finish
 from stockade.identity.observability import log
+from stockade.identity.people.client import Origin
 from stockade.identity.storage import device_codes as table
 from stockade.identity.storage.clients import find_client
+from stockade.identity.storage.sign_in_failures import Bucket, give_back, take
 from stockade.identity.storage.tokens import Authorization
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 # RFC 8628 §6.1: no vowels, so no words; nothing that is confused with a digit. 20^8 codes, 34 bits.
 ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 USER_CODE_CHARS = 8
+# Of 20^8 codes, one network can try some 30 in the ten minutes that one lives.
+GUESSES = 10
+GUESS_SECONDS = 30.0
 _MAX_TYPED_CHARS = 64
 
 
@@ -50,23 +55,33 @@ class FoundDevice:
 async def find(services: Services, typed: str, address: str) -> FoundDevice | None:
     """The request behind a typed code: None when there is none, or it is decided or expired.
 
-    RFC 8628 §5.1: each address has a budget of wrong codes. Raises TooManyGuessesError, StorageUnavailable.
+    RFC 8628 §5.1: each network has a budget of wrong codes, kept in the database, so neither a restart nor a second
+    server gives more. What cannot be a code at all costs nothing. Raises TooManyGuessesError, StorageUnavailable.
     """
-    attempt = services.throttle.attempt(address, _BUDGET)
-    if (wait := attempt.refused_for()) is not None:
-        services.metrics.count("user_codes_throttled")
-        raise TooManyGuessesError(wait)
     code = normal_user_code(typed)
-    found = None if code is None else await _find(services, code)
-    if found is None:
-        attempt.failed()
+    if code is None:
+        return None
+    wanted, now = user_code_digest(services, code), services.clock()
+    network = Origin(address, "").network
+    budget = Bucket(services.derived.digest("device user code budget", network), GUESSES, GUESS_SECONDS)
+
+    def work(connection: Connection) -> FoundDevice | float | None:
+        # Taken first, so that guesses made at once all count.
+        if (wait := take(connection, (budget,), now).wait_seconds) is not None:
+            return wait
+        found = _find(connection, wanted, code, now)
+        if found is not None:
+            give_back(connection, (budget,))
+        return found
+
+    outcome = await services.lanes.write(work)
+    if isinstance(outcome, float):
+        services.metrics.count("user_codes_throttled")
+        raise TooManyGuessesError(outcome)
+    if outcome is None:
         services.metrics.count("user_codes_unknown")
         log("warning", "user_code_unknown", address=address)
-    return found
-
-
-# No client has it: client ids hold no null character.
-_BUDGET = "\x00user code"
+    return outcome
 
 
 async def decide(
@@ -120,26 +135,21 @@ class _GoneError(Exception):
     """Rolls the interaction's decision back."""
 
 
-async def _find(services: Services, code: str) -> FoundDevice | None:
-    wanted, now = user_code_digest(services, code), services.clock()
-
-    def work(connection: Connection) -> FoundDevice | None:
-        pending = table.find_pending(connection, wanted, now)
-        client = None if pending is None else find_client(connection, pending.client_id, now)
-        if pending is None or client is None or client.disabled_at is not None:
-            return None
-        if client.generation != pending.client_generation:
-            return None
-        request = DeviceRequest(
-            client_id=pending.client_id,
-            scopes=pending.scopes,
-            audience=pending.audience,
-            device=pending.digest.hex(),
-            acr_values=pending.acr_values,
-        )
-        return FoundDevice(request, client, shown(code))
-
-    return await services.lanes.read(work)
+def _find(connection: Connection, wanted: bytes, code: str, now: float) -> FoundDevice | None:
+    pending = table.find_pending(connection, wanted, now)
+    client = None if pending is None else find_client(connection, pending.client_id, now)
+    if pending is None or client is None or client.disabled_at is not None:
+        return None
+    if client.generation != pending.client_generation:
+        return None
+    request = DeviceRequest(
+        client_id=pending.client_id,
+        scopes=pending.scopes,
+        audience=pending.audience,
+        device=pending.digest.hex(),
+        acr_values=pending.acr_values,
+    )
+    return FoundDevice(request, client, shown(code))
 
 
 def _authorization(session: Session) -> Authorization:

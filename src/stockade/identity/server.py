@@ -18,6 +18,7 @@ from stockade.identity.apps import internal_app, mutual_tls_app, public_app
 from stockade.identity.client_auth.throttle import Throttle
 from stockade.identity.client_auth.tls_client_auth import registered_certificates
 from stockade.identity.config import read_config
+from stockade.identity.direct import Direct
 from stockade.identity.errors import KeysUnavailable, Unavailable
 from stockade.identity.external import ExternalTokens, https_fetch
 from stockade.identity.keys.derive import ensure_derived_keys
@@ -59,14 +60,13 @@ async def serve(config_path: Path, config: Config) -> None:
             log("info", "database_migrated", what=str(storage.migrated))
         services = _services(config, storage, seal)
         public_tls, internal_tls = public_context(config.public), internal_context(config.internal)
+        certificates = _client_certificates(config)
         public = _listener(services, public_app(services), config.public.address, public_tls)
         internal = _listener(
             services, internal_app(services), config.internal.address, internal_tls, may_speak=is_gateway
         )
         listeners: tuple[_Listener, ...] = (public, internal)
-        certificates: ClientCertificates | None = None
-        if config.mtls is not None and config.external is None:
-            certificates = ClientCertificates(config.public, config.mtls)
+        if config.mtls is not None and certificates is not None:
             await take_registered(services, certificates)
             listeners += (_mutual_tls_listener(services, config.mtls, certificates),)
         if config.admin_api is not None and config.external is None:
@@ -93,6 +93,13 @@ def _services(config: Config, storage: Storage, seal: Seal) -> Services:
         seal=seal,
         derived=ensure_derived_keys(storage, seal),
     )
+
+
+def _client_certificates(config: Config) -> ClientCertificates | None:
+    """With an external issuer nothing is issued here, so nobody needs to prove anything."""
+    if config.mtls is None or config.external is not None:
+        return None
+    return ClientCertificates(config.public, config.mtls)
 
 
 def _external(config: Config, metrics: Metrics) -> ExternalTokens | None:
@@ -182,7 +189,7 @@ def _listener(
     limits = services.config.connections
     gatekeeper = Gatekeeper(limits, services.metrics, may_speak, describe)
     config = uvicorn.Config(
-        app,
+        Direct(app),
         http=bounded_protocol(gatekeeper),
         ws="none",
         lifespan="off",

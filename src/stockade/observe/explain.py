@@ -64,11 +64,39 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "credentials_ambiguous": ("more than one credential of the same kind came", "send one"),
     "client_certificate_missing": ("the operation asks for a client certificate", "connect with one"),
+    "dpop_proof_missing": (
+        "the token was shown as bound to a key, without a proof that the key is at hand",
+        "the client must send one `DPoP` header with each request (RFC 9449 §4)",
+    ),
+    "dpop_proof_invalid": (
+        "the proof is of another key, for another request or token, too old, or malformed; the evidence says which",
+        "correct the client, its clock, or `identity.audience` and `api.hosts`, which say what `htu` may be",
+    ),
+    "dpop_nonce_required": (
+        "the proof had no nonce of this gate, or an old one; the answer carries a fresh one",
+        "nothing: clients try again with it by themselves (RFC 9449 §9)",
+    ),
+    "dpop_replayed": (
+        "a proof came a second time",
+        "an attack, or a client that sends one proof twice: each request needs its own `jti`",
+    ),
+    "dpop_capacity": (
+        "the memory of used proofs is full of ones that still count, so nothing was let through",
+        "raise `limits.max_tracked_keys`, or lower `identity.dpop.max_age_seconds`",
+    ),
+    "token_bound": (
+        "the token is bound to a key or a certificate that the caller did not show",
+        "if the client is honest: it must send proofs, or connect with its certificate; if not, revoke the token",
+    ),
     "authorization_server_unavailable": (
         "the authorization server could not be asked, so nothing was let through",
         "see `stockade up`: is the authorization server running?",
     ),
     "scope_insufficient": ("the caller is known but lacks a scope", "give the client the scope, if it should have it"),
+    "acr_insufficient": (
+        "the user signed in too weakly or too long ago for this operation",
+        "nothing: the client sends the user to sign in again as the challenge says (RFC 9470)",
+    ),
     "parameter_missing": ("a required parameter was absent", "correct the client"),
     "parameter_invalid": ("a parameter does not fit its schema", "correct the client or the schema"),
     "parameter_unknown": ("a query parameter is not described", "describe it, or set `unknown_query: allow`"),

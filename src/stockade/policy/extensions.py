@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from stockade.errors import Location
-from stockade.policy.fields import Items, Mode, Model, Quota, Size, Strictness
+from stockade.policy.fields import Items, Mode, Model, Quota, Seconds, Size, Strictness
 from stockade.policy.load import explain
 from stockade.policy.model import UnknownProperties
 from stockade.policy.positions import Steps
@@ -21,6 +22,13 @@ def _check_protocol(text: str) -> str:
     if not text or not all(character.isalnum() or character in "!#$%&'*+-.^_`|~" for character in text):
         raise ValueError(f"`{text}` is not the name of a protocol; write it as `websocket`")
     return text.lower()
+
+
+def _check_acr(text: str) -> str:
+    """What can stand in the `acr_values` of a challenge (RFC 9470 §3): no space, quote or backslash."""
+    if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}", text):
+        raise ValueError(f"`{text}` is no `acr` value; it is visible ASCII without quotes")
+    return text
 
 
 class Modes(Model):
@@ -49,7 +57,14 @@ class OperationExtension(Model):
     unknown_query: Strictness | None = Field(default=None, description="as `validation.unknown_query`")
     unknown_properties: UnknownProperties | None = Field(default=None, description="as `validation.unknown_properties`")
     owner: str | None = Field(default=None, description="which caller an object belongs to; not enforced yet")
-    acr: Items[str] = Field(default=(), description="assurance that the token must show; not enforced yet")
+    acr: Items[Annotated[str, AfterValidator(_check_acr)]] = Field(
+        default=(),
+        description="how strongly the user must have signed in: one of these, or a stronger one (`pwd`, `mfa`, `phr`)",
+    )
+    max_age: Seconds | None = Field(default=None, description="how many seconds ago the user may have signed in")
+    internal_token: Literal["shared", "operation"] | None = Field(
+        default=None, description="as `identity.internal_token`"
+    )
     scope: str | None = Field(default=None, description="scope that shows the whole object; not enforced yet")
 
 
@@ -63,7 +78,7 @@ class SchemaExtension(Model):
     scope: str | None = Field(default=None, description="scope that a caller needs to see it; not enforced yet")
 
 
-TO_COME = ("owner", "acr", "scope", "sensitivity")
+TO_COME = ("owner", "scope", "sensitivity")
 Extension = TypeVar("Extension", OperationExtension, SchemaExtension)
 
 
@@ -89,6 +104,13 @@ def operation_extension(description: Description, operation: Operation) -> Opera
         merged.update(value)
         modes.update(value.get("modes") or {})
     return OperationExtension.model_validate({**merged, "modes": modes}) if merged else OperationExtension()
+
+
+def asks_itself(operation: Operation) -> str | None:
+    """The first word about the user's sign-in that stands on the operation itself, if any does."""
+    own = operation.extensions.get(NAME)
+    words = own if isinstance(own, Mapping) else {}
+    return next((name for name in ("acr", "max_age") if words.get(name)), None)
 
 
 def _sources(description: Description, operation: Operation) -> list[tuple[Any, Node]]:

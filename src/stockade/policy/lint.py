@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stockade.errors import InputError, Location
+    from stockade.policy.extensions import OperationExtension
     from stockade.policy.model import Policy
     from stockade.spec.model import Description, Operation, SecurityScheme
 
@@ -130,6 +131,18 @@ CHECKS: tuple[Check, ...] = (
         "A scope that no token can carry",
         "high",
         'use printable ASCII without space, `"` and `\\` (RFC 6749 §3.3)',
+    ),
+    Check(
+        "acr-unknown",
+        "An `acr` that no token will ever show",
+        "high",
+        "the embedded authorization server knows `pwd`, `mfa` and `phr`",
+    ),
+    Check(
+        "acr-unmet",
+        "An `acr` that some callers can never show",
+        "medium",
+        "API keys and certificates have no user who signs in: ask for a token alone",
     ),
     Check("clear-text-server", "A server URL without TLS", "low", "write `https`: clients read this", ("CWE-319",)),
     Check(
@@ -334,10 +347,29 @@ class _Description:
         for name in TO_COME:
             if getattr(extension, name, None):
                 yield self._at("extension-not-enforced", f"`{name}` is not enforced yet", operation.node, operation)
+        if operation.security is None or (operation.security and () not in operation.security):
+            yield from self._sign_in(operation, extension)
         for layer, mode in extension.modes:
             if mode in ("off", "observe"):
                 check = "layer-off" if mode == "off" else "layer-observes"
                 yield self._at(check, f"layer `{layer}` is in mode `{mode}` here", operation.node, operation)
+
+    def _sign_in(self, operation: Operation, extension: OperationExtension) -> Iterator[Finding]:
+        known = self._policy.acr_order
+        for acr in extension.acr if self._policy.identity.issuer == "embedded" else ():
+            if acr not in known:
+                yield self._at("acr-unknown", f"unknown acr `{acr}`", operation.node, operation)
+        if not extension.acr and extension.max_age is None:
+            return
+        for alternative in operation.security or ():
+            if not any(self._is_token(requirement.scheme) for requirement in alternative):
+                names = " and ".join(f"`{requirement.scheme}`" for requirement in alternative)
+                yield self._at("acr-unmet", f"{names} cannot show how a user signed in", operation.node, operation)
+
+    def _is_token(self, name: str) -> bool:
+        scheme = self._description.security_schemes.get(name)
+        chosen = self._policy.identity.security_schemes.get(name)
+        return scheme is not None and (chosen or ("" if scheme.kind in ("apiKey", "mutualTLS") else "token")) == "token"
 
     def _security(self, operation: Operation) -> Iterator[Finding]:
         if operation.security is None:

@@ -34,6 +34,7 @@ from stockade.policy.positions import Tree
 
 Algorithm = Literal["ES256", "ES384", "ES512", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
 SchemeUse = Literal["token", "api_key", "deny"]
+EMBEDDED_ACR = ("pwd", "mfa", "phr")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -131,9 +132,10 @@ class Tls(Model):
     client_ca: FilePath | None = Field(
         default=None, description="PEM file of the CAs whose client certificates are accepted"
     )
-    client_certificate: Literal["none", "optional", "required"] = Field(
+    client_certificate: Literal["none", "optional", "required", "any"] = Field(
         default="none",
-        description="whether clients show a certificate; `required` by default where `client_ca` is given",
+        description="whether clients show a certificate; `required` by default where `client_ca` is given; "
+        "`any`: of whatever CA, to bind tokens to (RFC 8705), which meets no `mutualTLS` requirement",
     )
 
     @model_validator(mode="before")
@@ -154,9 +156,11 @@ class Tls(Model):
             raise ValueError("mode `files` needs `certificate` and `key`")
         if self.mode != "files" and (self.certificate is not None or self.key is not None):
             raise ValueError(f"`certificate` and `key` have no effect in mode `{self.mode}`")
-        if self.client_certificate != "none" and self.client_ca is None:
+        if self.client_certificate in ("optional", "required") and self.client_ca is None:
             raise ValueError("`client_certificate` needs `client_ca`")
-        if self.mode == "off" and self.client_ca is not None:
+        if self.client_certificate in ("none", "any") and self.client_ca is not None:
+            raise ValueError(f"`client_ca` has no effect with `client_certificate: {self.client_certificate}`")
+        if self.mode == "off" and self.client_certificate != "none":
             raise ValueError("client certificates need TLS")
         return self
 
@@ -214,6 +218,20 @@ class External(Model):
     )
     leeway_seconds: Annotated[int, Field(ge=0, le=300)] = Field(
         default=10, description="clock difference that is tolerated"
+    )
+    acr_order: Items[str] = Field(
+        default=(), description="its `acr` values, weakest first: a stronger one does where a weaker one is asked for"
+    )
+
+
+class Dpop(Model):
+    """Proofs of possession (RFC 9449), at the gate and at the embedded server."""
+
+    nonce: bool = Field(
+        default=True, description="ask for a nonce of ours in each proof; without it, a restart forgets what was used"
+    )
+    max_age_seconds: Annotated[int, Field(ge=5, le=300)] = Field(
+        default=60, description="how far a proof's `iat` may lie off"
     )
 
 
@@ -323,6 +341,11 @@ class Identity(Model):
     )
     stale_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         default=10, description="silence of the revocation feed after which no cached credential counts"
+    )
+    dpop: Dpop = Field(default=Dpop(), description="proofs that a token's key is at hand")
+    internal_token: Literal["shared", "operation"] = Field(
+        default="shared",
+        description="`shared`: the upstream's token is for all operations; `operation`: for one, and for seconds",
     )
     database_url: str | None = Field(
         default=None,
@@ -513,6 +536,24 @@ class Policy(Model):
             return self.identity.audience
         scheme = "http" if self.listen.tls.mode == "off" else "https"
         return f"{scheme}://localhost:{split_address(self.listen.address)[1]}"
+
+    @property
+    def acr_order(self) -> tuple[str, ...]:
+        """Authentication contexts, weakest first: the embedded server's (docs/identity.md §1), or the policy's."""
+        return EMBEDDED_ACR if self.identity.issuer == "embedded" else self.identity.external.acr_order
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Scheme and authority by which clients may name the gate: what `htu` of a proof may say (RFC 9449 §4.3)."""
+        host, port = split_address(self.listen.address)
+        scheme = "http" if self.listen.tls.mode == "off" else "https"
+        parts = urlsplit(self.audience)
+        found = [f"{parts.scheme}://{parts.netloc}"] if parts.scheme in ("http", "https") and parts.netloc else []
+        found += [f"https://{name}" for name in self.api.hosts]
+        found += [f"{scheme}://{name}:{port}" for name in self.api.hosts]
+        if not self.api.hosts and host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            found.append(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        return tuple(dict.fromkeys(found))
 
     def locate(self, *path: str | int) -> Location | None:
         """Where `path` (`"layers", "detect"`), or what holds it, stands in the file; None without a file."""

@@ -22,15 +22,16 @@ from code_support import (
 )
 from dpop_support import DpopKey
 from identity_support import credentials, introspect
+from sqlalchemy import func, select
 
 from stockade.identity import admin
 from stockade.identity.interactions import Decision
-from stockade.identity.storage.schema import authorization_codes
+from stockade.identity.storage.schema import authorization_codes, interactions
 from stockade.identity.storage.sessions import end_session
 from stockade.identity.storage.users import set_user_disabled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import httpx
     from identity_support import Server
@@ -85,6 +86,7 @@ def kept_from_client(answer: httpx.Response) -> None:
 # ---- codes
 
 
+@pytest.mark.standard("RFC 7636 §4.4 (1)", "RFC 7636 §4.6 (1)", "RFC 9700 §4.5.3 (1)", "OIDC Core §16.11 (1)")
 def test_injecting_a_stolen_code_into_the_attackers_own_session(
     outside: httpx.Client, public: CreatedClient, someone: Someone
 ) -> None:
@@ -95,6 +97,7 @@ def test_injecting_a_stolen_code_into_the_attackers_own_session(
     assert victim.redeem(outside, public, stolen).status_code == 200
 
 
+@pytest.mark.standard("RFC 6749 §4.1.2 (3)", "RFC 6749 §4.1.3 (2)")
 def test_redeeming_a_stolen_code_as_another_client(
     server: Server, outside: httpx.Client, client: CreatedClient, other: CreatedClient, someone: Someone
 ) -> None:
@@ -106,6 +109,7 @@ def test_redeeming_a_stolen_code_as_another_client(
     assert audited(server, "code.replayed", client) == []
 
 
+@pytest.mark.standard("RFC 6749 §4.1.3 (1)")
 def test_redeeming_a_code_with_another_redirect_uri(
     outside: httpx.Client, other: CreatedClient, someone: Someone
 ) -> None:
@@ -115,6 +119,7 @@ def test_redeeming_a_code_with_another_redirect_uri(
     refused(attempt.redeem(outside, other, code, redirect_uri="https://evil.example/cb"))
 
 
+@pytest.mark.standard("RFC 6749 §4.1.2 (2)", "OIDC Core §3.1.3.2 (1)", "FAPI 2.0 §5.3.2.2 (9)")
 def test_replaying_a_code_loses_everything_that_it_gave(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -140,6 +145,7 @@ def test_racing_for_one_code_gives_one_answer(server: Server, client: CreatedCli
     assert sorted(at_once(8, redeem)) == [200] + [400] * 7
 
 
+@pytest.mark.standard("RFC 6749 §4.1.2 (1)", "RFC 6749 §10.5 (1)", "FAPI 2.0 §5.3.2.1 (10)")
 def test_redeeming_a_code_that_was_found_later(
     server: Server, outside: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -174,6 +180,7 @@ def test_redeeming_a_code_after_its_user_signed_out_or_was_disabled(
             refused(attempt.redeem(outside, doomed, code))
 
 
+@pytest.mark.standard("RFC 7636 §4.1 (1)")
 @pytest.mark.parametrize("verifier", ["", "short", "x" * 42, "x" * 129, "ä" * 50, "x" * 42 + "+", "x" * 43 + "\n"])
 def test_a_malformed_verifier_is_no_verifier(
     outside: httpx.Client, client: CreatedClient, someone: Someone, verifier: str
@@ -187,6 +194,9 @@ def test_a_malformed_verifier_is_no_verifier(
 # ---- PKCE downgrade (RFC 9700 §4.8)
 
 
+@pytest.mark.standard(
+    "OAuth 2.1 §4.1.1 (1)", "RFC 7636 §4.3 (1)", "RFC 7636 §4.4.1 (1)", "RFC 7636 §7.2 (1)", "FAPI 2.0 §5.3.2.2 (4)"
+)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -219,6 +229,7 @@ def test_the_challenge_itself_is_no_verifier(outside: httpx.Client, public: Crea
     refused(attempt.redeem(outside, public, code, code_verifier=challenge(attempt.verifier)))
 
 
+@pytest.mark.standard("RFC 9700 §2.1.1 (1)", "RFC 9700 §4.8.2 (1)")
 def test_leaving_the_verifier_out(outside: httpx.Client, public: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(public.client_id)
     form = {
@@ -233,6 +244,7 @@ def test_leaving_the_verifier_out(outside: httpx.Client, public: CreatedClient, 
 # ---- mix-up (RFC 9207, RFC 9700 §4.4)
 
 
+@pytest.mark.standard("RFC 9207 §2 (1)", "RFC 9700 §4.4.2 (1)", "RFC 6749 §4.1.2.1 (1)")
 def test_every_answer_says_who_gave_it(server: Server, client: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(client.client_id)
     for changes in ({}, {"scope": "nothing"}, {"response_type": "token"}, {"prompt": "none login"}):
@@ -292,11 +304,21 @@ TRICKS = [
 ]
 
 
+@pytest.mark.standard(
+    "RFC 6749 §3.1.2 (1)",
+    "RFC 6749 §3.1.2.2 (1)",
+    "RFC 6749 §3.1.2.3 (1)",
+    "RFC 6749 §3.1.2.4 (1)",
+    "OAuth 2.1 §2.3.1 (1)",
+    "RFC 9700 §2.1 (1)",
+    "RFC 9700 §4.1.3 (1)",
+)
 @pytest.mark.parametrize("uri", TRICKS)
 def test_an_almost_right_redirect_uri_gets_nothing(client: CreatedClient, someone: Someone, uri: str) -> None:
     kept_from_client(someone.open(Attempt(client.client_id).url(redirect_uri=uri)))
 
 
+@pytest.mark.standard("RFC 6749 §10.15 (1)", "RFC 9700 §2.1 (2)", "FAPI 2.0 §5.3.2.1 (6)")
 @pytest.mark.parametrize("uri", TRICKS)
 def test_an_almost_right_redirect_uri_gets_no_error_either(client: CreatedClient, someone: Someone, uri: str) -> None:
     """Open redirect via error: whatever else is wrong, nothing is sent to what is not registered."""
@@ -323,11 +345,13 @@ NATIVE_TRICKS = [
 ]
 
 
+@pytest.mark.standard("RFC 8252 §8.4 (1)")
 @pytest.mark.parametrize("uri", NATIVE_TRICKS)
 def test_an_almost_right_loopback_uri_gets_nothing(native: CreatedClient, someone: Someone, uri: str) -> None:
     kept_from_client(someone.open(Attempt(native.client_id).url(redirect_uri=uri)))
 
 
+@pytest.mark.standard("RFC 8252 §7.1 (1)", "RFC 8252 §7.3 (1)")
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000/cb", "http://[::1]:49152/cb", "com.example.app:/cb"])
 def test_a_native_application_chooses_its_port(native: CreatedClient, someone: Someone, uri: str) -> None:
     """RFC 8252 §7.3: so that the tricks above fail for the right reason."""
@@ -340,6 +364,7 @@ def test_a_port_is_free_for_native_applications_only(server: Server, someone: So
     kept_from_client(someone.open(Attempt(web.client_id).url(redirect_uri="http://127.0.0.1:5001/cb")))
 
 
+@pytest.mark.standard("RFC 6749 §3.1 (2)")
 @pytest.mark.parametrize("name", ["client_id", "redirect_uri"])
 def test_a_second_redirect_uri_or_client_is_not_chosen_from(client: CreatedClient, someone: Someone, name: str) -> None:
     for twice in ("https://evil.example/cb", Attempt(client.client_id).parameters()[name]):
@@ -381,12 +406,14 @@ def test_the_response_cannot_be_split(client: CreatedClient, someone: Someone) -
 # ---- prompt=none misuse
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (3)")
 def test_asking_nothing_of_nobody_gives_no_code(server: Server, client: CreatedClient) -> None:
     with server.outside() as http:
         stranger = Someone(server, http)
         assert sent_back(stranger.open(Attempt(client.client_id).url(prompt="none")))["error"] == "login_required"
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (3)", "OIDC Core §3.1.2.1 (4)", "OIDC Core §3.1.2.6 (1)")
 def test_asking_nothing_does_not_skip_consent_age_or_assurance(
     server: Server, client: CreatedClient, someone: Someone
 ) -> None:
@@ -418,6 +445,7 @@ def test_a_program_that_pretends_to_be_a_native_application_is_not_trusted_silen
     assert again["error"] == "consent_required"
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (9)")
 def test_a_session_of_another_user_does_not_answer_for_the_hinted_one(
     server: Server, outside: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -433,6 +461,7 @@ def test_a_session_of_another_user_does_not_answer_for_the_hinted_one(
     assert sent_back(someone.open(attempt.url(id_token_hint=forged)))["error"] == "invalid_request"
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (5)")
 def test_an_old_sign_in_does_not_pass_for_a_new_one(client: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(client.client_id)
     someone.sign_in(ago=5)
@@ -463,6 +492,7 @@ def by_reference(client: CreatedClient, uri: str, **more: str) -> str:
     return "/oauth2/authorize?" + urlencode({"client_id": client.client_id, "request_uri": uri, **more})
 
 
+@pytest.mark.standard("RFC 9126 §2.2 (1)", "RFC 9126 §2.2 (3)", "RFC 9126 §4 (2)", "FAPI 2.0 §5.3.2.2 (8)")
 def test_a_pushed_request_is_answered_once(outside: httpx.Client, client: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(client.client_id)
     pushed = push(outside, client, **attempt.parameters())
@@ -475,6 +505,7 @@ def test_a_pushed_request_is_answered_once(outside: httpx.Client, client: Create
     assert attempt.redeem(outside, client, code).status_code == 200
 
 
+@pytest.mark.standard("RFC 9126 §2.2 (2)", "RFC 9126 §4 (1)")
 def test_another_client_cannot_use_a_pushed_request(
     outside: httpx.Client, client: CreatedClient, other: CreatedClient, someone: Someone
 ) -> None:
@@ -499,6 +530,7 @@ def test_what_stands_beside_a_request_uri_does_not_count(
     assert attempt.redeem(outside, client, back["code"]).json()["scope"] == "openid orders:read"
 
 
+@pytest.mark.standard("RFC 9101 §5.2 (1)", "RFC 9101 §6.1 (1)", "OIDC Core §6.1 (1)")
 def test_a_request_uri_is_never_fetched(client: CreatedClient, someone: Someone) -> None:
     for uri in (
         "https://evil.example/request",
@@ -511,12 +543,14 @@ def test_a_request_uri_is_never_fetched(client: CreatedClient, someone: Someone)
     assert back["error"] == "request_not_supported"
 
 
+@pytest.mark.standard("RFC 9126 §2.1 (2)")
 def test_a_pushed_request_cannot_point_on(outside: httpx.Client, client: CreatedClient) -> None:
     parameters = Attempt(client.client_id).parameters(request_uri="urn:ietf:params:oauth:request_uri:x")
     refused(push(outside, client, **parameters), "invalid_request")
     refused(push(outside, client, **Attempt(client.client_id).parameters(request="x.y.z")), "request_not_supported")
 
 
+@pytest.mark.standard("RFC 9126 §2.1 (1)", "RFC 9126 §2.1 (3)", "RFC 9126 §7.3 (1)")
 def test_pushing_needs_the_client_itself(outside: httpx.Client, client: CreatedClient, other: CreatedClient) -> None:
     parameters = Attempt(client.client_id).parameters()
     assert outside.post("/oauth2/par", data=parameters).status_code == 401
@@ -527,6 +561,13 @@ def test_pushing_needs_the_client_itself(outside: httpx.Client, client: CreatedC
     )
 
 
+@pytest.mark.standard("RFC 9126 §2 (1)", "RFC 9126 §2.3 (1)")
+def test_requests_are_pushed_by_post_alone(outside: httpx.Client, client: CreatedClient) -> None:
+    answer = outside.get("/oauth2/par", params=Attempt(client.client_id).parameters(), headers=credentials(client))
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.standard("RFC 9126 §5 (1)")
 def test_a_client_that_pushes_cannot_be_asked_without(server: Server, outside: httpx.Client, someone: Someone) -> None:
     strict = application(server, "must-push", require_pushed_authorization_requests=True)
     attempt = Attempt(strict.client_id)
@@ -546,6 +587,7 @@ def test_a_refused_pushed_request_is_spent_too(outside: httpx.Client, client: Cr
 # ---- dpop_jkt (RFC 9449 §10)
 
 
+@pytest.mark.standard("RFC 9449 §10 (1)")
 def test_a_code_bound_to_a_key_is_worth_nothing_without_it(
     outside: httpx.Client, public: CreatedClient, someone: Someone
 ) -> None:
@@ -567,6 +609,7 @@ def test_a_code_bound_to_a_key_is_worth_nothing_without_it(
         assert sent_back(someone.open(attempt.url(dpop_jkt=jkt)))["error"] == "invalid_request"
 
 
+@pytest.mark.standard("RFC 9449 §10.1 (1)")
 def test_a_pushed_proof_binds_the_code(outside: httpx.Client, client: CreatedClient, someone: Someone) -> None:
     key = DpopKey()
     attempt = Attempt(client.client_id)
@@ -622,3 +665,31 @@ def test_a_poisoned_host_header_reaches_no_url(
         everything = answer.text + json.dumps(dict(answer.headers))
         assert "evil" not in everything
     assert tokens.json()["id_token"]
+
+
+# ---- floods
+
+
+def test_filling_the_database_with_requests_that_nobody_answers(make_server: Callable[..., Server]) -> None:
+    server = make_server().start()
+    client = application(server, "flooded")
+    with server.outside() as http:
+        stranger, signed_in = Someone(server, http), Someone(server, http)
+        url = Attempt(client.client_id).url()
+        begun = sum(at_once(8, lambda _: _begin_until_refused(server, url)))
+        assert 300 <= begun < 2_000
+        answer = stranger.open(url)
+        assert (answer.status_code, "retry-after" in answer.headers) == (429, True)
+        signed_in.sign_in()
+        assert "code" in sent_back(signed_in.open(url))
+    with server.storage() as storage, storage.read() as connection:
+        assert connection.execute(select(func.count()).select_from(interactions)).scalar_one() == begun
+
+
+def _begin_until_refused(server: Server, url: str) -> int:
+    begun = 0
+    with server.outside() as http:
+        while http.get(url, follow_redirects=False).status_code == 303 and begun < 2_000:
+            begun += 1
+            http.cookies.clear()
+    return begun

@@ -68,6 +68,7 @@ def successors(server: Server, token: str) -> int:
         return len(connection.execute(select(refresh_tokens.c.digest).where(refresh_tokens.c.grant_id == family)).all())
 
 
+@pytest.mark.standard("OIDC Core §12.1 (1)", "OIDC Core §12.2 (1)")
 def test_each_use_gives_another_token_of_the_same_grant(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient
 ) -> None:
@@ -83,6 +84,7 @@ def test_each_use_gives_another_token_of_the_same_grant(
     assert "nonce" not in claims[1]
 
 
+@pytest.mark.standard("RFC 9700 §4.14.2 (1)")
 def test_a_thief_who_comes_after_the_grace_loses_the_family_for_everyone(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient
 ) -> None:
@@ -129,6 +131,7 @@ def test_an_answer_that_was_lost_is_given_again_within_the_grace(
     given(refresh(outside, client, first["refresh_token"]))
 
 
+@pytest.mark.standard("RFC 9449 §5 (3)")
 def test_the_grace_is_for_the_same_client_and_key(server: Server, outside: httpx.Client, other: CreatedClient) -> None:
     victim = application(server, "grace-of-one", auth_method="none")
     key, thief = DpopKey(), DpopKey()
@@ -151,6 +154,7 @@ def test_a_stolen_database_opens_no_successor(server: Server, outside: httpx.Cli
     assert successor.encode() not in everything
 
 
+@pytest.mark.standard("RFC 6749 §6 (1)")
 def test_a_token_of_another_client_is_refused_and_hurts_nobody(
     server: Server, outside: httpx.Client, client: CreatedClient, other: CreatedClient
 ) -> None:
@@ -159,6 +163,7 @@ def test_a_token_of_another_client_is_refused_and_hurts_nobody(
     given(refresh(outside, client, token))
 
 
+@pytest.mark.standard("RFC 6749 §6 (2)")
 @pytest.mark.parametrize("scope", ["orders:read admin", "profile", "orders:read  orders:write", "openid email", 'a"b'])
 def test_refreshing_gives_no_more_than_was_granted(
     server: Server, outside: httpx.Client, client: CreatedClient, scope: str
@@ -178,6 +183,7 @@ def test_a_narrower_access_token_leaves_the_refresh_token_as_wide_as_it_was(
     assert given(refresh(outside, client, narrow["refresh_token"]))["scope"] == OFFLINE
 
 
+@pytest.mark.standard("RFC 8707 §2.2 (1)")
 def test_the_audience_stays(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient
 ) -> None:
@@ -214,6 +220,7 @@ def test_a_bound_grant_gives_no_bearer_token(server: Server, outside: httpx.Clie
     assert given(next_key.post(outside, "/oauth2/token", credentials(client), **form))["token_type"] == "DPoP"
 
 
+@pytest.mark.standard("RFC 9700 §4.14.2 (2)")
 def test_without_offline_access_a_refresh_token_dies_with_its_session(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -242,6 +249,7 @@ def test_a_disabled_user_or_client_refreshes_nothing(server: Server, outside: ht
     refused(refresh(outside, doomed, token))
 
 
+@pytest.mark.standard("RFC 9700 §4.14.2 (2)")
 def test_an_idle_or_old_token_is_dead(server: Server, outside: httpx.Client, client: CreatedClient) -> None:
     token = tokens_for(server, outside, client, scope=OFFLINE)["refresh_token"]
     later(server, refresh_tokens.c.expires_at, 14 * 86_400 + 1)
@@ -259,6 +267,7 @@ def test_an_access_token_does_not_outlive_its_grant(
     assert given(refresh(outside, client, token))["expires_in"] <= 100
 
 
+@pytest.mark.standard("RFC 7009 §2 (1)", "RFC 7009 §2.1 (1)", "RFC 7009 §2.1 (2)", "RFC 7009 §2.1 (3)")
 def test_revoking_a_refresh_token_takes_its_grant_with_it(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient, other: CreatedClient
 ) -> None:
@@ -269,8 +278,9 @@ def test_revoking_a_refresh_token_takes_its_grant_with_it(
     form = {"token": second["refresh_token"]}
     refused(outside.post("/oauth2/revoke", data=form, headers=credentials(other)), "invalid_request")
     assert introspect(gateway, second["access_token"])["active"] is True
-    for _ in range(2):
-        assert outside.post("/oauth2/revoke", data=form, headers=credentials(client)).status_code == 200
+    for hint in ("access_token", "refresh_token", "unknown"):
+        hinted = {**form, "token_type_hint": hint}
+        assert outside.post("/oauth2/revoke", data=hinted, headers=credentials(client)).status_code == 200
     for one in (first, second):
         assert introspect(gateway, one["access_token"]) == {"active": False}
         refused(refresh(outside, client, one["refresh_token"]))
@@ -282,6 +292,7 @@ def test_without_the_grant_there_is_no_refresh_token(server: Server, outside: ht
     assert "refresh_token" not in tokens_for(server, outside, once, scope=OFFLINE)
 
 
+@pytest.mark.standard("OAuth 2.1 §4.3.1 (1)", "RFC 9700 §2.2.2 (1)")
 def test_rotation_switched_off_keeps_a_confidential_clients_token_and_turns_a_public_ones(
     make_server: Callable[..., Server],
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +40,21 @@ def someone(server: Server) -> Iterator[Someone]:
         yield Someone(server, http)
 
 
+@pytest.mark.standard(
+    "RFC 6749 §3.1 (3)",
+    "RFC 6749 §4.1.2 (4)",
+    "RFC 6749 §5.1 (1)",
+    "RFC 6749 §5.1 (2)",
+    "RFC 7636 §4.2 (1)",
+    "RFC 9207 §2 (2)",
+    "RFC 9470 §6.1 (1)",
+    "OIDC Core §2 (1)",
+    "OIDC Core §2 (2)",
+    "OIDC Core §2 (4)",
+    "OIDC Core §3.1.3.3 (1)",
+    "OIDC Core §3.1.3.6 (1)",
+    "RFC 9700 §4.2.4 (1)",
+)
 def test_a_signed_in_user_is_sent_back_with_a_code_that_gives_tokens(
     outside: httpx.Client, gateway: httpx.Client, server: Server, client: CreatedClient, someone: Someone
 ) -> None:
@@ -68,8 +85,12 @@ def test_a_signed_in_user_is_sent_back_with_a_code_that_gives_tokens(
     assert claims["auth_time"] == session.auth_time
     assert set(claims["amr"]) == {"pwd", "otp", "mfa"}
     assert 0 < claims["exp"] - claims["iat"] <= 600
+    half = sha256(body["access_token"].encode()).digest()[:16]
+    assert claims["at_hash"] == urlsafe_b64encode(half).rstrip(b"=").decode()
+    assert issued.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.3 (1)", "OIDC Core §3.1.2.4 (1)", "RFC 9700 §4.12 (1)")
 def test_a_stranger_signs_in_agrees_and_is_sent_back(
     outside: httpx.Client, third_party: CreatedClient, someone: Someone, server: Server
 ) -> None:
@@ -97,6 +118,7 @@ def test_a_user_who_refuses_is_sent_back_with_access_denied(third_party: Created
     assert (over.status_code, "location" in over.headers) == (400, False)
 
 
+@pytest.mark.standard("RFC 6749 §10.12 (1)")
 def test_an_interaction_belongs_to_the_browser_that_began_it(
     server: Server, third_party: CreatedClient, someone: Someone
 ) -> None:
@@ -109,6 +131,7 @@ def test_an_interaction_belongs_to_the_browser_that_began_it(
         assert (answer.status_code, "location" in answer.headers) == (400, False)
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (1)")
 def test_post_is_the_same_as_get(client: CreatedClient, someone: Someone) -> None:
     someone.sign_in()
     attempt = Attempt(client.client_id)
@@ -117,6 +140,7 @@ def test_post_is_the_same_as_get(client: CreatedClient, someone: Someone) -> Non
     assert "code" in sent_back(someone.open(first.headers["location"]))
 
 
+@pytest.mark.standard("RFC 9207 §2 (1)", "RFC 9700 §4.16 (1)", "RFC 6749 §10.13 (1)")
 def test_form_post_sends_the_answer_in_a_form_without_inline_surprises(
     client: CreatedClient, someone: Someone, server: Server
 ) -> None:

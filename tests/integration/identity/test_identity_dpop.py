@@ -12,7 +12,7 @@ import httpx
 import pytest
 from dpop_support import DpopKey
 from identity_support import AUDIENCE, ask, basic, credentials, introspect, signing_key
-from people_support import make_person
+from signed_in_support import make_person
 
 from stockade.identity.binding import Binding
 from stockade.identity.clients_metadata import ClientMetadata

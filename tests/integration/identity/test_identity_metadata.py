@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -11,6 +13,15 @@ if TYPE_CHECKING:
     from identity_support import Server
 
 
+@pytest.mark.standard(
+    "RFC 8414 §2 (2)",
+    "RFC 8414 §3 (1)",
+    "RFC 8414 §3.3 (1)",
+    "RFC 9207 §3 (1)",
+    "OIDC Discovery §3 (1)",
+    "OIDC Discovery §3 (2)",
+    "OIDC Discovery §4 (1)",
+)
 def test_both_well_known_names_hold_the_same_metadata(server: Server, outside: httpx.Client) -> None:
     first = outside.get("/.well-known/oauth-authorization-server")
     assert first.json() == outside.get("/.well-known/openid-configuration").json()
@@ -27,6 +38,7 @@ def test_both_well_known_names_hold_the_same_metadata(server: Server, outside: h
     assert "mtls_endpoint_aliases" not in document
 
 
+@pytest.mark.standard("RFC 8414 §2 (3)")
 def test_every_endpoint_that_is_announced_is_there_and_below_the_issuer(server: Server, outside: httpx.Client) -> None:
     document = outside.get("/.well-known/openid-configuration").json()
     urls = [value for name, value in document.items() if name.endswith("_endpoint") or name == "jwks_uri"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +28,7 @@ from stockade.identity.jose import parse
 from stockade.identity.storage.schema import sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import httpx
     from identity_support import Server
@@ -80,6 +82,7 @@ def page_of(answer: httpx.Response, server: Server) -> str:
     return url.removeprefix(server.issuer).partition("?")[0]
 
 
+@pytest.mark.standard("RFC 9470 §4 (1)")
 def test_a_stronger_assurance_is_asked_for_and_then_told(
     server: Server, outside: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_stronger_assurance_is_asked_for_and_then_told(
     assert parse(issued["id_token"]).claims["acr"] == "mfa"
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (10)", "RFC 9470 §5 (1)")
 def test_an_assurance_that_cannot_be_had_is_an_error_where_it_is_essential(
     client: CreatedClient, someone: Someone
 ) -> None:
@@ -102,6 +106,7 @@ def test_an_assurance_that_cannot_be_had_is_an_error_where_it_is_essential(
     assert back["error"] == "unmet_authentication_requirements"
 
 
+@pytest.mark.standard("RFC 9470 §5 (1)")
 def test_an_essential_acr_is_asked_for(server: Server, client: CreatedClient, someone: Someone) -> None:
     claims = json.dumps({"id_token": {"acr": {"essential": True, "value": "phr"}, "auth_time": {"essential": True}}})
     attempt = Attempt(client.client_id)
@@ -130,6 +135,21 @@ def test_malformed_claims_are_refused(client: CreatedClient, someone: Someone, c
     assert sent_back(someone.open(Attempt(client.client_id).url(claims=claims)))["error"] == "invalid_request"
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (8)", "OIDC Core §3.1.2.2 (1)", "OIDC Core §5.5 (1)", "RFC 6749 §3.1 (1)")
+def test_wishes_and_what_is_unknown_never_make_a_request_fail(client: CreatedClient, someone: Someone) -> None:
+    wishes = {
+        "display": "touch",
+        "ui_locales": "tlh en-Q x_y " + "a" * 50,
+        "claims_locales": "de",
+        "login_hint": "somebody@example.com",
+        "claims": json.dumps({"userinfo": {"email": None}, "id_token": {"birthdate": {"essential": True}}}),
+        "unknown": "x",
+        "prompt": "",
+    }
+    assert "code" in sent_back(someone.open(Attempt(client.client_id).url(**wishes)))
+
+
+@pytest.mark.standard("OIDC Core §3.1.2.1 (6)")
 def test_prompt_consent_asks_again(server: Server, third_party: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(third_party.client_id)
     first = someone.open(attempt.url())
@@ -146,6 +166,7 @@ def test_prompt_select_account_lets_the_user_choose(server: Server, client: Crea
     assert "code" in sent_back(someone.go_on(asked.headers["location"]))
 
 
+@pytest.mark.standard("OIDC Core §3.1.2.1 (7)", "OIDC Core §2 (3)")
 def test_max_age_asks_for_a_new_sign_in(server: Server, client: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(client.client_id)
     someone.sign_in(someone.user, ago=3_600)
@@ -158,6 +179,14 @@ def test_max_age_asks_for_a_new_sign_in(server: Server, client: CreatedClient, s
     assert page_of(always, server) == "/sign-in"
 
 
+@pytest.mark.standard(
+    "RFC 6749 §3.1.1 (1)",
+    "RFC 6749 §4.1.2.1 (1)",
+    "RFC 8707 §2 (2)",
+    "OAuth 2.1 §4.1.2 (1)",
+    "RFC 9700 §2.1.2 (1)",
+    "FAPI 2.0 §5.3.2.2 (1)",
+)
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -186,6 +215,7 @@ def test_what_is_wrong_is_told_to_the_client(
     assert "code" not in back
 
 
+@pytest.mark.standard("RFC 6749 §3.1 (2)")
 @pytest.mark.parametrize("name", ["state", "scope", "code_challenge", "nonce", "prompt", "unknown"])
 def test_a_repeated_parameter_is_told_to_the_client(client: CreatedClient, someone: Someone, name: str) -> None:
     back = sent_back(someone.open(Attempt(client.client_id).url() + f"&{name}=a&{name}=b"))
@@ -200,6 +230,7 @@ def test_a_client_without_the_grant_gets_no_code(server: Server, someone: Someon
     assert (answer.status_code, "location" in answer.headers) == (400, False)
 
 
+@pytest.mark.standard("RFC 6749 §3.3 (1)", "OIDC Core §3.1.2.1 (2)")
 def test_without_a_scope_the_client_gets_the_apis_scopes_and_no_identity(
     server: Server, outside: httpx.Client, client: CreatedClient
 ) -> None:
@@ -208,6 +239,7 @@ def test_without_a_scope_the_client_gets_the_apis_scopes_and_no_identity(
     assert "id_token" not in tokens
 
 
+@pytest.mark.standard("RFC 8707 §2.1 (1)", "RFC 8707 §2 (3)", "RFC 6750 §5.3 (2)")
 def test_a_resource_selects_the_audience(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient
 ) -> None:
@@ -225,6 +257,9 @@ def test_openid_is_no_scope_for_a_client_alone(outside: httpx.Client, client: Cr
 # ---- userinfo
 
 
+@pytest.mark.standard(
+    "OIDC Core §5.3 (1)", "OIDC Core §5.3.2 (1)", "OIDC Core §5.4 (1)", "OIDC Core §5.1 (1)", "RFC 6750 §2.1 (1)"
+)
 def test_userinfo_tells_what_the_scopes_say(server: Server, outside: httpx.Client, client: CreatedClient) -> None:
     with server.outside() as http:
         someone = Someone(server, http)
@@ -245,6 +280,9 @@ def test_userinfo_tells_what_the_scopes_say(server: Server, outside: httpx.Clien
                 assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.standard(
+    "OIDC Core §5.3.3 (1)", "RFC 6750 §2.3 (1)", "RFC 6750 §3 (1)", "RFC 6750 §3.1 (1)", "OAuth 2.1 §7.5 (1)"
+)
 def test_userinfo_refuses_what_is_no_token_for_it(server: Server, outside: httpx.Client, client: CreatedClient) -> None:
     plain = tokens_for(server, outside, client, scope="orders:read")["access_token"]
     answer = outside.get("/oauth2/userinfo", headers=bearer(plain))
@@ -259,6 +297,7 @@ def test_userinfo_refuses_what_is_no_token_for_it(server: Server, outside: httpx
     assert outside.get(f"/oauth2/userinfo?access_token={plain}").status_code == 401
 
 
+@pytest.mark.standard("RFC 9449 §7.1 (1)")
 def test_userinfo_wants_the_key_of_a_bound_token(server: Server, outside: httpx.Client, client: CreatedClient) -> None:
     key = DpopKey()
     with server.outside() as http:
@@ -284,6 +323,7 @@ def test_userinfo_wants_the_key_of_a_bound_token(server: Server, outside: httpx.
 # ---- sign-out
 
 
+@pytest.mark.standard("OIDC Logout §3 (2)", "OIDC Logout §6 (1)")
 def test_an_id_token_of_the_session_signs_out_and_goes_back(
     server: Server, outside: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -299,6 +339,7 @@ def test_an_id_token_of_the_session_signs_out_and_goes_back(
     assert sent_back(again, to=GOODBYE) == {"state": "s 1"}
 
 
+@pytest.mark.standard("OIDC Logout §2 (3)", "OIDC Logout §2 (4)")
 @pytest.mark.parametrize("hinted", ["nothing", "another session", "another user", "forged"])
 def test_without_an_id_token_of_this_session_the_user_is_asked(
     server: Server, outside: httpx.Client, client: CreatedClient, someone: Someone, hinted: str
@@ -323,6 +364,20 @@ def test_without_an_id_token_of_this_session_the_user_is_asked(
     assert page_of(forged, server) == "/signed-out"
 
 
+def test_the_sign_out_page_brings_the_browser_back(server: Server, client: CreatedClient, someone: Someone) -> None:
+    parameters = {"post_logout_redirect_uri": GOODBYE, "client_id": client.client_id, "state": "s"}
+    asked = someone.http.get("/oauth2/logout", params=parameters, follow_redirects=False)
+    page = someone.open(asked.headers["location"])
+    action = unescape(re.search(r'<form method="post" action="([^"]+)"', page.text)[1])  # type: ignore[index]
+    hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+    done = someone.http.post(action, data=hidden, headers={"Origin": server.issuer}, follow_redirects=False)
+    assert done.status_code == 200, done.text
+    onward = unescape(re.search(r'href="([^"]*/oauth2/logout/continue[^"]*)"', done.text)[1])  # type: ignore[index]
+    assert sent_back(someone.open(onward), to=GOODBYE) == {"state": "s"}
+    assert page_of(someone.open(Attempt(client.client_id).url()), server) == "/sign-in"
+
+
+@pytest.mark.standard("OIDC Logout §3 (1)")
 @pytest.mark.parametrize(
     "uri",
     [
@@ -345,6 +400,32 @@ def test_sign_out_is_no_open_redirect(
     assert "code" in sent_back(someone.open(Attempt(client.client_id).url()))
 
 
+@pytest.mark.standard("OIDC Logout §2 (5)")
+def test_a_hint_for_another_client_is_refused(
+    server: Server, outside: httpx.Client, client: CreatedClient, third_party: CreatedClient, someone: Someone
+) -> None:
+    token = tokens_for(server, outside, client, someone)["id_token"]
+    parameters = {"id_token_hint": token, "client_id": third_party.client_id}
+    answer = someone.http.get("/oauth2/logout", params=parameters, follow_redirects=False)
+    assert (answer.status_code, "location" in answer.headers) == (400, False)
+    assert "code" in sent_back(someone.open(Attempt(client.client_id).url()))
+
+
+@pytest.mark.standard("OIDC Logout §2 (2)")
+def test_an_expired_id_token_is_a_good_hint(make_server: Callable[..., Server]) -> None:
+    server = make_server(lifetimes={"id_token_seconds": 10}).start()
+    client = application(server, "long-ago", post_logout_redirect_uris=(GOODBYE,))
+    with server.outside() as http:
+        someone = Someone(server, http)
+        someone.sign_in()
+        token = tokens_for(server, http, client, someone)["id_token"]
+        time.sleep(max(0, parse(token).claims["exp"] + 1 - time.time()))
+        hint = {"id_token_hint": token, "post_logout_redirect_uri": GOODBYE}
+        answer = someone.http.get("/oauth2/logout", params=hint, follow_redirects=False)
+        assert answer.headers["location"] == GOODBYE
+
+
+@pytest.mark.standard("OIDC Logout §2 (1)")
 def test_signing_out_by_post_is_the_same(client: CreatedClient, someone: Someone, server: Server) -> None:
     answer = someone.http.post("/oauth2/logout", data={"client_id": client.client_id}, follow_redirects=False)
     assert page_of(answer, server) == "/oauth2/logout"
@@ -366,7 +447,10 @@ def test_what_is_public_is_for_every_site(outside: httpx.Client, path: str) -> N
 
 
 @pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/revoke", "/oauth2/userinfo"])
-def test_tokens_are_for_the_sites_of_public_clients(outside: httpx.Client, spa: CreatedClient, path: str) -> None:
+def test_tokens_are_for_the_sites_of_public_clients(
+    server: Server, outside: httpx.Client, spa: CreatedClient, path: str
+) -> None:
+    application(server, f"confidential {path}", redirect_uris=("https://confidential.example/cb",))
     for origin in ("https://spa.example", "http://127.0.0.1:5173"):
         later_than_known(outside, origin)
         asked = preflight(outside, path, origin)
@@ -380,7 +464,7 @@ def test_tokens_are_for_the_sites_of_public_clients(outside: httpx.Client, spa: 
     for origin in (
         "https://evil.example",
         "null",
-        "https://app.example",
+        "https://confidential.example",
         "https://spa.example.evil.example",
         "http://spa.example",
     ):
@@ -397,6 +481,7 @@ def later_than_known(http: httpx.Client, origin: str) -> None:
         time.sleep(0.25)
 
 
+@pytest.mark.standard("RFC 9700 §2.6 (1)")
 @pytest.mark.parametrize("path", ["/oauth2/authorize", "/oauth2/par", "/oauth2/logout"])
 def test_nothing_else_is_for_scripts(outside: httpx.Client, spa: CreatedClient, path: str) -> None:
     assert spa.client_id

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from dpop_support import DpopKey
 from identity_support import AUDIENCE, credentials, introspect, token_for
-from people_support import make_person
+from signed_in_support import make_person
 from sqlalchemy import update
 
 from stockade.identity import admin

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from vectors import NOW, VectorFile, body, holds, load, response_headers
+from vectors import NOW, Occasion, VectorFile, body, holds, load, response_headers
 
 from stockade.enforcement.engine import Decision, Engine, Identity, Request, Response, ResponseDecision
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILES = load()
+THUMBPRINT = b"c" * 32
 
 
 def cases() -> Iterator[Any]:
@@ -27,22 +29,29 @@ def identities(file: VectorFile) -> dict[str, Identity | None]:
     found: dict[str, Identity | None] = {}
     for credential in file.credentials.values():
         fields = credential["identity"]
-        found[credential["secret"]] = (
-            Identity(**{**fields, "scopes": tuple(fields["scopes"]), "audience": tuple(fields["audience"])})
-            if fields
-            else None
-        )
+        found[credential["secret"]] = identity(fields) if fields else None
     return found
 
 
-def request_of(file: VectorFile, request: dict[str, Any]) -> Request:
+def identity(fields: dict[str, Any]) -> Identity:
+    """Certificates have names in the vectors: `client`, which requests show, and any other."""
+    changed: dict[str, Any] = {"scopes": tuple(fields["scopes"]), "audience": tuple(fields["audience"])}
+    if jkt := fields.get("jkt"):
+        changed["jkt"] = base64.urlsafe_b64decode(jkt + "=")
+    if name := fields.get("certificate"):
+        changed["certificate"] = THUMBPRINT if name == "client" else b"o" * 32
+    return Identity(**fields | changed)
+
+
+def request_of(file: VectorFile, request: dict[str, Any], occasion: Occasion | None = None) -> Request:
     return Request(
         method=request["method"],
         target=file.secrets(request["target"]),
-        headers=file.headers(request),
+        headers=file.headers(request, occasion),
         body=body(request),
         address=request.get("address", "127.0.0.1"),
         client_certificate=request.get("client_certificate", False),
+        certificate_thumbprint=THUMBPRINT if request.get("client_certificate") else None,
     )
 
 
@@ -57,7 +66,8 @@ def summary(decision: Decision | ResponseDecision) -> dict[str, Any]:
             "operation": decision.operation,
             "path": decision.canonical_path,
             "allow": list(decision.allow),
-            "challenge": decision.challenge,
+            "challenge": ", ".join(decision.challenges) or None,
+            "nonce": decision.nonce is not None,
         }
         if decision.answer:
             found["answer"] = {
@@ -73,12 +83,13 @@ def test_python_answers_as_the_vectors_say(file: VectorFile, case: dict[str, Any
     engine = Engine.from_payload(file.payload)
     known = identities(file)
     for step in case.get("steps", [case]):
-        request = request_of(file, step["request"])
+        now = step.get("now", NOW)
+        request = request_of(file, step["request"], Occasion(now, engine.nonce(now)))
         decision = engine.decide_request(
             request,
             identities=known,
             available=case.get("available", True),
-            now=step.get("now", NOW),
+            now=now,
         )
         assert holds(step["expect"], summary(decision)), summary(decision)
     if "response" in case:

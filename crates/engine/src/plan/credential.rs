@@ -16,25 +16,48 @@ const OWN_PREFIX: &str = "stk_";
 pub(crate) const ACCESS_TOKEN_PREFIX: &str = "stk_at_";
 pub(crate) const API_KEY_PREFIX: &str = "stk_ak_";
 
+/// How an access token is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Bearer,
+    /// RFC 9449 §7.1: with a proof of possession.
+    Dpop,
+}
+
 /// What `Authorization` holds.
-pub(super) enum Bearer<'h> {
+pub(super) enum Authorization<'h> {
     Absent,
     /// Another scheme.
     Other,
     Malformed,
-    Token(&'h str),
+    Token(Scheme, &'h str),
 }
 
-/// Reads `Authorization: Bearer` (RFC 6750 §2.1, RFC 9110 §11.4).
-pub(super) fn bearer<'h>(headers: &'h dyn Headers) -> Bearer<'h> {
-    let Some(value) = headers.first("authorization") else { return Bearer::Absent };
-    let Some((scheme, token)) = value.split_at_checked(6) else { return Bearer::Other };
-    if !scheme.eq_ignore_ascii_case(b"bearer") || !(token.is_empty() || token.starts_with(b" ")) {
-        return Bearer::Other;
-    }
+/// Reads `Authorization: Bearer` (RFC 6750 §2.1) and `DPoP` (RFC 9449 §7.1); schemes have no case (RFC 9110 §11.1).
+pub(super) fn authorization<'h>(headers: &'h dyn Headers) -> Authorization<'h> {
+    let Some(value) = headers.first("authorization") else { return Authorization::Absent };
+    let Some(scheme) = scheme(value) else { return Authorization::Other };
+    let token = value.get(scheme.name().len()..).unwrap_or_default();
     match std::str::from_utf8(token.trim_ascii_start()) {
-        Ok(token) if is_b64token(token) => Bearer::Token(token),
-        _ => Bearer::Malformed,
+        Ok(token) if is_b64token(token) => Authorization::Token(scheme, token),
+        _ => Authorization::Malformed,
+    }
+}
+
+fn scheme(value: &[u8]) -> Option<Scheme> {
+    [Scheme::Bearer, Scheme::Dpop].into_iter().find(|scheme| {
+        let name = scheme.name().as_bytes();
+        value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+            && matches!(value.get(name.len()), None | Some(b' '))
+    })
+}
+
+impl Scheme {
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Bearer => "Bearer",
+            Scheme::Dpop => "DPoP",
+        }
     }
 }
 
@@ -246,15 +269,17 @@ mod tests {
             ("Bearer a,b", None),
         ] {
             let headers = headers(&[("authorization", value)]);
-            match (bearer(&headers), wanted) {
-                (Bearer::Token(token), Some(wanted)) => assert_eq!(token, wanted),
-                (Bearer::Malformed, None) => {}
+            match (authorization(&headers), wanted) {
+                (Authorization::Token(Scheme::Bearer, token), Some(wanted)) => assert_eq!(token, wanted),
+                (Authorization::Malformed, None) => {}
                 _ => panic!("{value}"),
             }
         }
-        assert!(matches!(bearer(&headers(&[("authorization", "Basic YQ==")])), Bearer::Other));
-        assert!(matches!(bearer(&headers(&[("authorization", "Bearerabc x")])), Bearer::Other));
-        assert!(matches!(bearer(&headers(&[])), Bearer::Absent));
+        let read = |value| matches!(authorization(&headers(&[("authorization", value)])), Authorization::Other);
+        assert!(read("Basic YQ==") && read("Bearerabc x") && read("DPoPx y") && read("DPo") && read(""));
+        let bound = headers(&[("authorization", "dPoP abc")]);
+        assert!(matches!(authorization(&bound), Authorization::Token(Scheme::Dpop, "abc")));
+        assert!(matches!(authorization(&headers(&[])), Authorization::Absent));
     }
 
     #[test]

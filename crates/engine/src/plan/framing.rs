@@ -274,6 +274,7 @@ mod tests {
             headers: &headers,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             client_certificate: false,
+            certificate_thumbprint: None,
         };
         let framing = Framing::new(&[], std::iter::once("x-api-key".to_owned()), 100);
         framing.check(&head).map_err(|denial| denial.reason)

@@ -9,12 +9,13 @@ use super::framing::Framing;
 use super::requests::Body;
 use super::responses::{Response, Responses};
 use super::routing::{Router, Template};
-use super::security::Security;
+use super::security::{Security, Traits};
 use super::{METADATA_PATH, Names, Operation, Plan};
 use crate::bundle::{
     Authentication, BundleError, KeyPlace, Payload, PayloadBody, PayloadHeader, PayloadOperation, PayloadResponse,
-    PayloadSizes, UnknownQuery,
+    InternalToken, PayloadSizes, UnknownQuery,
 };
+use crate::dpop::{ALGORITHMS, ProofRules};
 use crate::limits::Quota;
 use crate::validate::{Content, ContentSpec, Parameter, ParameterSpec, Schemas, Sizes};
 
@@ -26,10 +27,11 @@ impl Plan {
         check_quota("limits.per_client", payload.limits.per_client.as_ref())?;
         let schemas = build_schemas(&mut payload)?;
         let keys = KeyNames::of(&payload.operations);
+        let dpop = payload.authentication.dpop.as_ref().map(ProofRules::new).transpose()?;
         let operations = payload
             .operations
             .into_iter()
-            .map(|operation| Builder { schemas: &schemas, keys: &keys }.operation(operation))
+            .map(|operation| Builder { schemas: &schemas, keys: &keys, dpop: dpop.is_some() }.operation(operation))
             .collect::<Result<Vec<_>, _>>()?;
         let router = build_router(&operations)?;
         let sizes = payload.sizes;
@@ -51,6 +53,8 @@ impl Plan {
             issuer: payload.authentication.issuer,
             audience: payload.authentication.audience,
             scopes_supported: payload.authentication.scopes_supported,
+            dpop,
+            acr_order: payload.authentication.acr_order,
             problem_base: payload.problem_base,
         })
     }
@@ -125,7 +129,11 @@ fn metadata(authentication: &Authentication) -> Vec<u8> {
         "resource": authentication.audience,
         "authorization_servers": [authentication.issuer],
         "bearer_methods_supported": ["header"],
+        "tls_client_certificate_bound_access_tokens": true,
     });
+    if let (Some(_), Some(fields)) = (&authentication.dpop, document.as_object_mut()) {
+        fields.insert("dpop_signing_alg_values_supported".to_owned(), ALGORITHMS.into());
+    }
     if let (false, Some(fields)) = (authentication.scopes_supported.is_empty(), document.as_object_mut()) {
         fields.insert("scopes_supported".to_owned(), Value::from(authentication.scopes_supported.clone()));
     }
@@ -175,6 +183,7 @@ impl KeyNames {
 struct Builder<'b> {
     schemas: &'b Schemas,
     keys: &'b KeyNames,
+    dpop: bool,
 }
 
 impl Builder<'_> {
@@ -194,8 +203,18 @@ impl Builder<'_> {
                 Err(problem) => return Err(refuse(format!("path `{text}`: {problem}"))),
             }
         }
-        let security = Security::new(&raw.security, declared.query.iter().any(|name| name == "access_token"));
-        let cors_headers = cors_headers(&security, &declared, raw.body.is_some());
+        let traits = Traits {
+            declares_access_token: declared.query.iter().any(|name| name == "access_token"),
+            dpop: self.dpop,
+            acr: raw.acr.clone(),
+            max_age_seconds: raw.max_age_seconds,
+        };
+        let assured = !traits.acr.is_empty() || traits.max_age_seconds.is_some();
+        let security = Security::new(&raw.security, traits);
+        if assured && security.is_public() {
+            return Err(refuse("it asks for an `acr` and is open to all".to_owned()));
+        }
+        let cors_headers = cors_headers(&security, &declared, raw.body.is_some(), self.dpop);
         let strip_headers = strip_headers(&self.keys.headers, &security, &declared);
         let strip_query = strip(&self.keys.query, security.keys(KeyPlace::Query), &declared.query);
         let strip_cookies = strip(&self.keys.cookies, security.keys(KeyPlace::Cookie), &declared.cookies);
@@ -207,6 +226,7 @@ impl Builder<'_> {
             body: raw.body.map(|body| self.body(body)).transpose().map_err(&refuse)?,
             responses: self.responses(raw.responses).map_err(&refuse)?,
             limit: raw.limit,
+            internal_operation: internal_operation(raw.internal_token, &raw.method, &raw.paths),
             upgrade: raw.upgrade,
             stream_response: raw.stream_response,
             strip_headers,
@@ -215,6 +235,8 @@ impl Builder<'_> {
             cors_headers,
             security,
             declared_security: raw.security,
+            declared_acr: raw.acr,
+            declared_max_age: raw.max_age_seconds,
             pointer: raw.pointer,
             deny: raw.deny,
             modes: raw.modes,
@@ -252,6 +274,10 @@ impl Builder<'_> {
         }
         Ok(responses)
     }
+}
+
+fn internal_operation(wanted: InternalToken, method: &str, paths: &[String]) -> Option<String> {
+    (wanted == InternalToken::Operation).then(|| format!("{method} {}", paths.first().map_or("", String::as_str)))
 }
 
 /// A response header is read like a header parameter.
@@ -317,16 +343,18 @@ fn strip_headers(all: &[String], security: &Security, declared: &Declared) -> Ve
     let twins: Vec<String> = headers.iter().map(|name| name.replace('_', "-")).collect();
     headers.extend(twins);
     headers.push("authorization".to_owned());
+    headers.push("dpop".to_owned());
     headers.sort_unstable();
     headers.dedup();
     headers
 }
 
-fn cors_headers(security: &Security, declared: &Declared, has_body: bool) -> String {
+fn cors_headers(security: &Security, declared: &Declared, has_body: bool, dpop: bool) -> String {
     let mut names = declared.headers.clone();
     names.extend(security.keys(KeyPlace::Header).map(str::to_owned));
     if security.takes_tokens() {
         names.push("authorization".to_owned());
+        names.extend(dpop.then(|| "dpop".to_owned()));
     }
     if has_body {
         names.push("content-type".to_owned());

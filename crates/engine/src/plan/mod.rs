@@ -24,14 +24,15 @@ use smallvec::SmallVec;
 
 use self::cors::CorsPlan;
 use self::framing::Framing;
-use self::path::canonicalise;
+pub(crate) use self::path::canonicalise;
 use self::requests::{Body, path_values};
 use self::responses::Responses;
 use self::routing::{Captures, Found, Leaf, Router, Template};
-use self::security::{Scene, Security};
+use self::security::{Scene, Security, shows_proof};
 pub(crate) use self::shapes::Shape;
 use crate::bundle::{Deny, Modes, PayloadRequirement};
 use crate::decision::{Denial, Layer, Mode, Outcome, Reason};
+use crate::dpop::{ProofRules, Proofs};
 use crate::limits::Quota;
 use crate::request::{RequestHead, ResponseHead};
 use crate::validate::{Ignored, ParameterSpec, Schemas, Sizes};
@@ -55,6 +56,9 @@ pub struct Plan {
     issuer: String,
     audience: String,
     scopes_supported: Vec<String>,
+    /// Absent: no proof of possession is accepted.
+    dpop: Option<ProofRules>,
+    acr_order: Vec<String>,
     problem_base: String,
     metadata: Vec<u8>,
     /// Where the metadata is served: the well-known path, with the audience's own path behind it (RFC 9728 §3.1).
@@ -72,11 +76,15 @@ struct Operation {
     security: Security,
     /// As the bundle has it, for the self-check.
     declared_security: Vec<Vec<PayloadRequirement>>,
+    declared_acr: Vec<String>,
+    declared_max_age: Option<u64>,
     parameters: Vec<ParameterSpec>,
     unknown_query_denied: bool,
     body: Option<Body>,
     responses: Responses,
     limit: Option<Quota>,
+    /// What the internal token must be bound to: `GET /orders/{id}`; absent: one for all operations.
+    internal_operation: Option<String>,
     /// Lower case.
     upgrade: Vec<String>,
     stream_response: bool,
@@ -166,6 +174,29 @@ pub struct Identity {
     pub audience: Vec<String>,
     /// NumericDate; `None`: does not expire.
     pub expires_at: Option<u64>,
+    pub confirmation: Confirmation,
+    /// How strongly the user signed in (RFC 9470 §6.2); none for a client on its own.
+    pub acr: Option<String>,
+    /// When the user signed in, as NumericDate.
+    pub auth_time: Option<u64>,
+}
+
+/// What a credential is bound to (RFC 7800 §3.1): all that is there must be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Thumbprint of a key (RFC 9449 §6.1).
+    pub jkt: Option<[u8; 32]>,
+    /// SHA-256 of a client certificate, `x5t#S256` (RFC 8705 §3.1).
+    pub certificate: Option<[u8; 32]>,
+}
+
+/// As whom a request is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// As the identities that were handed in.
+    Known,
+    /// As nobody: the operation is open to all, and the identities do not count.
+    Anonymous,
 }
 
 /// What to do with the request's body.
@@ -292,6 +323,17 @@ impl Plan {
         &self.scopes_supported
     }
 
+    /// The nonce for the next proof, `DPoP-Nonce` (RFC 9449 §8.2, §9), where `head` shows one. `now` is NumericDate seconds.
+    pub fn next_nonce(&self, head: &RequestHead<'_>, proofs: &Proofs, now: u64) -> Option<String> {
+        let rules = self.dpop.as_ref()?;
+        if shows_proof(head) { rules.nonce(proofs, now) } else { None }
+    }
+
+    /// As [`Plan::next_nonce`], whatever the request: for mounts that make proofs themselves.
+    pub fn current_nonce(&self, proofs: &Proofs, now: u64) -> Option<String> {
+        self.dpop.as_ref()?.nonce(proofs, now)
+    }
+
     pub fn problem_base(&self) -> &str {
         &self.problem_base
     }
@@ -416,17 +458,37 @@ impl<'p> Route<'p> {
         self.operation.security.credentials(head, &self.operation.pointer)
     }
 
-    /// Issuer, audience, expiry, scopes, certificate. `now` is NumericDate seconds; `identities` stand in the order of
-    /// `credentials`. The denial's layer is `authenticate` or `authorize`.
-    pub fn authorize(&self, head: &RequestHead<'_>, identities: &[&Identity], now: u64) -> Result<(), Denial> {
+    /// Issuer, audience, expiry, possession of what the credential is bound to, scopes, assurance, certificate. `now` is
+    /// NumericDate seconds; `identities` stand in the order of `credentials`. The denial's layer is `authenticate` or
+    /// `authorize`. A proof that holds is noted as used, so a request is authorized once.
+    pub fn authorize(
+        &self,
+        head: &RequestHead<'_>,
+        identities: &[&Identity],
+        proofs: &Proofs,
+        now: u64,
+    ) -> Result<Admitted, Denial> {
         let plan = self.plan;
-        let scene = Scene { issuer: &plan.issuer, audience: &plan.audience, pointer: &self.operation.pointer, now };
+        let scene = Scene {
+            issuer: &plan.issuer,
+            audience: &plan.audience,
+            pointer: &self.operation.pointer,
+            acr_order: &plan.acr_order,
+            rules: plan.dpop.as_ref(),
+            proofs,
+            now,
+        };
         self.operation.security.authorize(head, identities, &scene)
     }
 
-    /// The `WWW-Authenticate` value for a refusal, where one is due (RFC 6750 §3, RFC 9728 §5.1).
-    pub fn challenge(&self, denial: &Denial, resource_metadata: &str) -> Option<String> {
-        self.operation.security.challenge(denial, resource_metadata)
+    /// The `WWW-Authenticate` values for a refusal, where any are due (RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3, RFC 9728 §5.1).
+    pub fn challenges(&self, denial: &Denial, head: &RequestHead<'_>, resource_metadata: &str) -> Vec<String> {
+        self.operation.security.challenges(denial, head, resource_metadata)
+    }
+
+    /// The operation that the upstream's token must be bound to, `GET /orders/{id}`; `None`: one token for all operations.
+    pub fn internal_operation(&self) -> Option<&'p str> {
+        self.operation.internal_operation.as_deref()
     }
 
     /// Parameters, media type, declared length.

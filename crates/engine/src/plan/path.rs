@@ -3,7 +3,7 @@
 
 /// A path in its canonical spelling. The first byte is `/`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct CanonicalPath {
+pub(crate) struct CanonicalPath {
     pub text: String,
     /// Whether `text` holds escapes; without them, decoding is the identity.
     pub escaped: bool,
@@ -45,7 +45,7 @@ fn class(byte: u8) -> Class {
 }
 
 /// Brings a raw path to its canonical spelling, or says what makes it ambiguous.
-pub(super) fn canonicalise(raw: &str) -> Result<CanonicalPath, &'static str> {
+pub(crate) fn canonicalise(raw: &str) -> Result<CanonicalPath, &'static str> {
     let mut semicolon = false;
     let mut plain = true;
     for &byte in raw.as_bytes() {

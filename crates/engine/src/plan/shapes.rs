@@ -4,6 +4,7 @@
 use super::{Operation, Plan};
 use crate::bundle::{KeyPlace, PayloadRequirement};
 use crate::decision::Mode;
+use crate::dpop::Proofs;
 use crate::plan::Lookup;
 use crate::request::RequestHead;
 
@@ -26,6 +27,9 @@ pub(crate) struct Shape<'p> {
     /// Header names in lower case.
     pub keys: Vec<(KeyPlace, String)>,
     pub scopes: Vec<&'p str>,
+    /// `acr` values of which one, or a stronger one, must be shown.
+    pub acr: &'p [String],
+    pub max_age_seconds: Option<u64>,
     /// Whether no alternative can be had without a scope (or a client certificate).
     pub every_alternative_has_scopes: bool,
 }
@@ -40,6 +44,12 @@ impl Plan {
         self.operations
             .get(index)
             .is_some_and(|operation| is_public(operation) || operation.modes.authenticate != Mode::Enforce)
+    }
+
+    /// What proofs must name, and the nonce that they must have; `None`: no proof is taken.
+    pub(crate) fn proof_terms(&self, proofs: &Proofs, now: u64) -> Option<(&str, Option<String>)> {
+        let rules = self.dpop.as_ref()?;
+        Some((rules.sample_origin()?, rules.nonce(proofs, now)))
     }
 
     pub(crate) fn sample_host(&self) -> &str {
@@ -67,6 +77,8 @@ impl Plan {
             authorize: operation.modes.authorize,
             takes_tokens: requirements().any(|requirement| matches!(requirement, PayloadRequirement::Token { .. })),
             keys,
+            acr: &operation.declared_acr,
+            max_age_seconds: operation.declared_max_age,
             scopes: requirements().flat_map(scopes).map(String::as_str).collect(),
             every_alternative_has_scopes: operation.declared_security.iter().all(|alternative| {
                 let certificate = |requirement| matches!(requirement, &PayloadRequirement::MutualTls { .. });
@@ -103,6 +115,7 @@ impl Plan {
             headers: &headers,
             address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
             client_certificate: false,
+            certificate_thumbprint: None,
         };
         matches!(self.look_up(&head), Lookup::Route(route) if std::ptr::eq(route.operation, operation))
     }

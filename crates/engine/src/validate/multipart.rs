@@ -31,6 +31,9 @@ pub(super) fn validate_multipart(
     let media = content_type.and_then(MediaType::parse);
     let boundary = media.as_ref().and_then(|media| media.parameter("boundary")).filter(|text| is_boundary(text));
     let boundary = boundary.ok_or_else(|| malformed("there is no valid `boundary`"))?;
+    if !is_named_once(content_type.unwrap_or_default(), b"boundary") {
+        return Err(malformed("the word `boundary` stands more than once in the `Content-Type`"));
+    }
     let mut members: Vec<(String, Reading)> = Vec::new();
     for (count, part) in Parts::new(boundary, body)?.enumerate() {
         if count >= sizes.max_multipart_parts {
@@ -46,6 +49,11 @@ pub(super) fn validate_multipart(
 
 fn malformed(evidence: &'static str) -> Refusal {
     Refusal::new(Reason::BodyMalformed, evidence)
+}
+
+/// Some readers look for the word and not for the parameter: they would find `;x-boundary=a; boundary=b` first.
+fn is_named_once(value: &[u8], word: &[u8]) -> bool {
+    value.windows(word.len()).filter(|window| window.eq_ignore_ascii_case(word)).count() == 1
 }
 
 /// RFC 2046 §5.1.1.
@@ -154,7 +162,7 @@ fn read_media(value: &str) -> Result<MediaType<'_>, Refusal> {
     MediaType::parse(value.as_bytes()).ok_or_else(|| malformed("a part's `Content-Type` is malformed"))
 }
 
-/// The name, and whether there is a file name (RFC 7578 §4.2).
+/// The name, and whether there is a file name (RFC 7578 §4.2, which knows no other parameter and forbids `filename*`).
 fn read_disposition(value: &str) -> Result<(&str, bool), Refusal> {
     let bad = || malformed("a part's `Content-Disposition` is malformed");
     if value.contains('\\') {
@@ -166,7 +174,7 @@ fn read_disposition(value: &str) -> Result<(&str, bool), Refusal> {
     };
     let found = parameters(rest).ok_or_else(bad)?;
     if !kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data")
-        || found.iter().any(|(name, _)| name.ends_with('*'))
+        || found.iter().any(|(name, _)| !matches!(name.as_str(), "name" | "filename"))
     {
         return Err(bad());
     }

@@ -2,15 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use stockade_engine::{CredentialKind, Identity};
+use stockade_engine::{Confirmation, CredentialKind, Identity};
 
-use super::Verified;
+use super::{Roots, Verified};
 
-/// The internal token must outlive the request that it is sent with.
+/// The internal token must outlive the request that it is sent with, and one that lives for seconds must be of some use.
 const INTERNAL_TOKEN_MARGIN_SECONDS: u64 = 5;
+const SHORT_INTERNAL_TOKEN_MARGIN_SECONDS: u64 = 2;
+const SHORT_INTERNAL_TOKEN_SECONDS: u64 = 15;
 
 /// A usable introspection answer (RFC 7662 §2.2).
 pub(crate) enum Introspected {
@@ -43,6 +47,29 @@ struct Active {
     token_type: TokenType,
     internal_token: String,
     internal_token_exp: u64,
+    acr: Option<String>,
+    auth_time: Option<u64>,
+    sid: Option<String>,
+    grant_id: Option<String>,
+    cnf: Option<Bound>,
+}
+
+/// RFC 7800 §3.1. A binding of another kind cannot be enforced, so a token that has one cannot be used.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bound {
+    jkt: Option<String>,
+    #[serde(rename = "x5t#S256")]
+    certificate: Option<String>,
+}
+
+impl Bound {
+    fn read(&self) -> Option<Confirmation> {
+        let thumbprint = |text: &String| -> Option<[u8; 32]> { URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok() };
+        let each = |text: &Option<String>| text.as_ref().map_or(Some(None), |text| thumbprint(text).map(Some));
+        let bound = Confirmation { jkt: each(&self.jkt)?, certificate: each(&self.certificate)? };
+        (bound != Confirmation::default()).then_some(bound)
+    }
 }
 
 /// `null` must be said; leaving it out is not the same.
@@ -57,9 +84,12 @@ enum Audience {
     Many(Vec<String>),
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 enum TokenType {
     Bearer,
+    /// Bound to a key (RFC 9449 §6.2): `cnf.jkt` says to which.
+    #[serde(rename = "DPoP")]
+    Dpop,
     #[serde(rename = "api_key")]
     ApiKey,
 }
@@ -68,6 +98,7 @@ enum TokenType {
 pub(crate) fn read(
     json: &[u8],
     asked: CredentialKind,
+    digest: [u8; 32],
     cache_for: Duration,
     now: Instant,
     unix_now: u64,
@@ -79,7 +110,7 @@ pub(crate) fn read(
     let active: Active =
         serde_json::from_slice(json).map_err(|_| "a member of the answer is missing or of a wrong type")?;
     let kind = match active.token_type {
-        TokenType::Bearer => CredentialKind::AccessToken,
+        TokenType::Bearer | TokenType::Dpop => CredentialKind::AccessToken,
         TokenType::ApiKey => CredentialKind::ApiKey,
     };
     if active.client_id.is_empty() || active.iss.is_empty() {
@@ -94,10 +125,17 @@ pub(crate) fn read(
     if active.internal_token_exp <= unix_now {
         return Err("the internal token has expired");
     }
+    let confirmation = match &active.cnf {
+        None => Confirmation::default(),
+        Some(bound) => bound.read().ok_or("the token is bound to nothing that can be checked")?,
+    };
+    if matches!(active.token_type, TokenType::Dpop) && confirmation.jkt.is_none() {
+        return Err("a token that is bound to a key, and no key");
+    }
     let mut internal_token = HeaderValue::try_from(format!("Bearer {}", active.internal_token))
         .map_err(|_| "the internal token cannot stand in a header")?;
     internal_token.set_sensitive(true);
-    let usable = [Some(active.internal_token_exp.saturating_sub(INTERNAL_TOKEN_MARGIN_SECONDS)), active.exp]
+    let usable = [Some(active.internal_token_exp.saturating_sub(margin(active.internal_token_exp - unix_now))), active.exp]
         .into_iter()
         .flatten()
         .map(|end| Duration::from_secs(end.saturating_sub(unix_now)))
@@ -116,9 +154,19 @@ pub(crate) fn read(
             Audience::Many(many) => many,
         },
         expires_at: active.exp,
+        confirmation,
+        acr: active.acr,
+        auth_time: active.auth_time,
     };
+    let roots = Roots { session_id: active.sid, grant_id: active.grant_id };
     let usable_until = now.checked_add(usable).unwrap_or(now);
-    Ok(Introspected::Valid(Box::new(Verified { identity, internal_token, usable_until, expires_at: active.exp })))
+    let expires_at = active.exp;
+    Ok(Introspected::Valid(Box::new(Verified { identity, roots, digest, internal_token, usable_until, expires_at })))
+}
+
+/// How long before its end an internal token that lives for `seconds` is no longer sent.
+fn margin(seconds: u64) -> u64 {
+    if seconds > SHORT_INTERNAL_TOKEN_SECONDS { INTERNAL_TOKEN_MARGIN_SECONDS } else { SHORT_INTERNAL_TOKEN_MARGIN_SECONDS }
 }
 
 /// A page of the revocation feed.
@@ -145,6 +193,15 @@ pub(crate) enum Revoked {
     },
     Client {
         client_id: String,
+    },
+    User {
+        sub: String,
+    },
+    Session {
+        sid: String,
+    },
+    Grant {
+        grant_id: String,
     },
     /// A kind that a newer server knows.
     #[serde(other)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{Request, StatusCode};
 use tokio::task::spawn_local;
 
+use super::Fallen;
 use super::answer::{Page, Revocation, Revoked};
 use super::worker::{Worker, collect, push_encoded};
 use crate::events::{Event, Kind, Outcome};
@@ -99,7 +100,12 @@ fn apply(worker: &Worker, position: &mut Position, page: Page) {
     let first = position.epoch.is_empty();
     // Another epoch, or a number that goes back: whatever was missed, it is forgotten with everything else.
     let broken = !first && (page.epoch != position.epoch || page.sequence < position.sequence);
-    let understood = page.revocations.iter().all(|revocation| one(worker, revocation, !first && !page.reset));
+    let mut fallen = Fallen::default();
+    let understood = page.revocations.iter().all(|revocation| add(worker, &mut fallen, &revocation.what));
+    worker.forget(fallen);
+    if !first && !page.reset {
+        measure(worker, &page.revocations);
+    }
     if page.reset || broken || !understood {
         worker.forget_everything();
         if !first {
@@ -109,34 +115,47 @@ fn apply(worker: &Worker, position: &mut Position, page: Page) {
     *position = Position { epoch: page.epoch, sequence: page.sequence };
 }
 
-/// Puts one revocation in force. False: it says something that is not understood.
-fn one(worker: &Worker, revocation: &Revocation, measure: bool) -> bool {
+/// Adds one revocation to those of its page. False: it says something that is not understood.
+fn add(worker: &Worker, fallen: &mut Fallen, what: &Revoked) -> bool {
     let metrics = &worker.memory.metrics;
-    match &revocation.what {
-        Revoked::Token { digest } => match Revoked::parse_digest(digest) {
-            Some(key) => {
-                worker.forget_token(key);
-                metrics.revocations_token.inc();
-            }
-            None => return false,
-        },
+    let counter = match what {
+        Revoked::Token { digest } => {
+            let Some(key) = Revoked::parse_digest(digest) else { return false };
+            fallen.tokens.insert(key);
+            &metrics.revocations_token
+        }
         Revoked::Client { client_id } => {
-            worker.forget_client(client_id);
-            metrics.revocations_client.inc();
+            fallen.clients.insert(client_id.clone());
+            &metrics.revocations_client
+        }
+        Revoked::User { sub } => {
+            fallen.users.insert(sub.clone());
+            &metrics.revocations_user
+        }
+        Revoked::Session { sid } => {
+            fallen.sessions.insert(sid.clone());
+            &metrics.revocations_session
+        }
+        Revoked::Grant { grant_id } => {
+            fallen.grants.insert(grant_id.clone());
+            &metrics.revocations_grant
         }
         Revoked::Unknown => return false,
-    }
-    if measure {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        // Clocks of two machines may differ: a lag below nothing is none.
-        metrics
-            .revocation_lag_seconds
-            .observe(Duration::try_from_secs_f64(now - revocation.revoked_at).unwrap_or_default());
-    }
+    };
+    counter.inc();
     true
 }
 
-fn report(worker: &Worker, outcome: Outcome, what: &'static str) {
+/// How long ago what is now in force was revoked. Clocks of two machines may differ: a lag below nothing is none.
+fn measure(worker: &Worker, revocations: &[Revocation]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    for revocation in revocations {
+        let lag = Duration::try_from_secs_f64(now - revocation.revoked_at).unwrap_or_default();
+        worker.memory.metrics.revocation_lag_seconds.observe(lag);
+    }
+}
+
+pub(super) fn report(worker: &Worker, outcome: Outcome, what: &'static str) {
     if let Some(events) = worker.events.as_ref().and_then(std::sync::Weak::upgrade) {
         let mut event = Event::new(Kind::AuthorizationServer, outcome);
         event.detail = Some(what.into());

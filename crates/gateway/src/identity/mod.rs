@@ -12,11 +12,13 @@
 //! is seen and asked for again (see `worker.rs`).
 
 pub(crate) mod answer;
+mod canary;
 mod feed;
 mod worker;
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
@@ -42,12 +44,22 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 /// A credential that the authorization server vouched for.
 pub struct Verified {
     pub identity: Identity,
+    roots: Roots,
     /// `Bearer` and the internal token, for the upstream; marked sensitive.
     pub internal_token: HeaderValue,
+    /// The credential's own digest.
+    digest: Key,
     /// By the monotonic clock.
     usable_until: Instant,
     /// NumericDate, by the wall clock.
     expires_at: Option<u64>,
+}
+
+/// What a credential grew from, beside its client and its user: revoked with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roots {
+    pub(crate) session_id: Option<String>,
+    pub(crate) grant_id: Option<String>,
 }
 
 impl Verified {
@@ -91,6 +103,53 @@ fn key(secret: &str) -> Key {
     key
 }
 
+/// Where a credential is remembered: apart for each operation that has internal tokens of its own.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The credential's own digest.
+    digest: Key,
+    key: Key,
+}
+
+impl Place {
+    fn of(secret: &str, operation: Option<&str>) -> Place {
+        let digest = key(secret);
+        let Some(operation) = operation else { return Place { digest, key: digest } };
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&digest);
+        context.update(operation.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        Place { digest, key }
+    }
+}
+
+/// What one page of the feed revokes.
+#[derive(Debug, Default)]
+struct Fallen {
+    tokens: HashSet<Key>,
+    clients: HashSet<String>,
+    users: HashSet<String>,
+    sessions: HashSet<String>,
+    grants: HashSet<String>,
+}
+
+impl Fallen {
+    /// Whether it names single tokens alone.
+    fn only_tokens(&self) -> bool {
+        [&self.clients, &self.users, &self.sessions, &self.grants].iter().all(|names| names.is_empty())
+    }
+
+    fn covers(&self, verified: &Verified) -> bool {
+        let among = |names: &HashSet<String>, name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
+        let Verified { identity, roots, .. } = verified;
+        self.clients.contains(&identity.client_id)
+            || self.users.contains(&identity.subject)
+            || among(&self.sessions, &roots.session_id)
+            || among(&self.grants, &roots.grant_id)
+    }
+}
+
 /// Invalid as an API key does not mean invalid as a token.
 fn kind_key(kind: CredentialKind, mut key: Key) -> Key {
     key[0] ^= u8::from(kind == CredentialKind::ApiKey);
@@ -107,15 +166,18 @@ pub struct Credentials {
 
 struct Question {
     kind: CredentialKind,
-    key: Key,
+    place: Place,
     secret: Zeroizing<String>,
     resource: String,
+    operation: Option<String>,
     answer: oneshot::Sender<Answer>,
 }
 
 enum Command {
     Resolve(Question),
     Forget,
+    /// Send canaries for this audience.
+    Probe(String),
 }
 
 impl Credentials {
@@ -137,21 +199,23 @@ impl Credentials {
             commands,
             timeout,
             cache_for: Duration::from_secs(config.cache_seconds),
+            canary_every: Duration::from_secs(config.canary_seconds),
             events: events.map(|events| Arc::downgrade(&events)),
         })?;
         memory.clone().publish(&metrics);
         Ok(Credentials { memory, questions, patience: timeout * 2, shared })
     }
 
-    /// The fast path: a remembered credential of this kind that may still be used. Never waits.
-    pub fn cached(&self, kind: CredentialKind, secret: &str) -> Option<Arc<Verified>> {
+    /// The fast path: a remembered credential of this kind that may still be used, with an internal token for `operation` alone
+    /// where one is named. Never waits.
+    pub fn cached(&self, kind: CredentialKind, secret: &str, operation: Option<&str>) -> Option<Arc<Verified>> {
         let metrics = &self.memory.metrics;
         let now = Instant::now();
         if !self.memory.is_fresh(now) {
             metrics.credential_stale.inc();
             return None;
         }
-        let found = self.memory.find(kind, &key(secret), now);
+        let found = self.memory.find(kind, &Place::of(secret, operation).key, now);
         match &found {
             Some(_) => metrics.credential_hits.inc(),
             None => metrics.credential_misses.inc(),
@@ -162,15 +226,27 @@ impl Credentials {
     /// Asks the authorization server; `None`: invalid. Many who ask for one credential at once make one question.
     ///
     /// `resource` is the audience that the credential must be for. Returns within about twice `timeout_ms`.
-    pub async fn resolve(&self, kind: CredentialKind, secret: &str, resource: &str) -> Answer {
-        let key = key(secret);
-        if self.memory.known_invalid(kind, key) {
+    pub async fn resolve(
+        &self,
+        kind: CredentialKind,
+        secret: &str,
+        resource: &str,
+        operation: Option<&str>,
+    ) -> Answer {
+        let place = Place::of(secret, operation);
+        if self.memory.known_invalid(kind, place.digest) {
             self.memory.metrics.credential_negative_hits.inc();
             return Ok(None);
         }
         let (answer, wait) = oneshot::channel();
-        let question =
-            Question { kind, key, secret: Zeroizing::new(secret.to_owned()), resource: resource.to_owned(), answer };
+        let question = Question {
+            kind,
+            place,
+            secret: Zeroizing::new(secret.to_owned()),
+            resource: resource.to_owned(),
+            operation: operation.map(str::to_owned),
+            answer,
+        };
         if self.questions.try_send(Command::Resolve(question)).is_err() {
             self.memory.metrics.introspections_shed.inc();
             return Err(Unavailable::new());
@@ -186,6 +262,11 @@ impl Credentials {
         let _ = self.questions.try_send(Command::Forget);
     }
 
+    /// Measures from now on how soon a revocation arrives, with canaries for the audience `resource`.
+    pub fn probe(&self, resource: &str) {
+        let _ = self.questions.try_send(Command::Probe(resource.to_owned()));
+    }
+
     /// Reads the certificates again, for connections to come. On an error nothing changes.
     pub fn reload(&self) -> Result<(), UpstreamConfigError> {
         self.shared.reload()
@@ -197,6 +278,8 @@ struct Memory {
     active: Cache<Key, Arc<Verified>>,
     /// Apart from the others, so that garbage cannot push them out.
     invalid: Cache<Key, Instant>,
+    /// Whether any credential was remembered for one operation: then one credential may stand in several places.
+    by_operation: AtomicBool,
     started: Instant,
     /// Milliseconds since `started`, plus one, when the feed last answered; 0: never.
     fresh_at: AtomicU64,
@@ -209,6 +292,7 @@ impl Memory {
         Memory {
             active: bounded(config.max_cached),
             invalid: bounded(MAX_INVALID),
+            by_operation: AtomicBool::new(false),
             started: Instant::now(),
             fresh_at: AtomicU64::new(0),
             stale_millis: config.stale_seconds.saturating_mul(1000),
@@ -304,8 +388,12 @@ mod tests {
             issuer: "https://as.example".to_owned(),
             audience: Vec::new(),
             expires_at,
+            confirmation: stockade_engine::Confirmation::default(),
+            acr: None,
+            auth_time: None,
         };
-        Arc::new(Verified { identity, internal_token: HeaderValue::from_static("Bearer x"), usable_until, expires_at })
+        let (roots, digest) = (Roots::default(), [0; 32]);
+        Arc::new(Verified { identity, roots, digest, internal_token: HeaderValue::from_static("Bearer x"), usable_until, expires_at })
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,10 @@ use tokio::task::spawn_local;
 use zeroize::Zeroizing;
 
 use super::answer::{Introspected, read};
-use super::{Answer, Command, INVALID_FOR, Key, Memory, Question, Unavailable, Verified, feed, kind_key, unix_seconds};
+use super::{
+    Answer, Command, Fallen, INVALID_FOR, Key, Memory, Place, Question, Unavailable, Verified, canary, feed, kind_key,
+    unix_seconds,
+};
 use crate::config;
 use crate::events::Events;
 use crate::upstream::{Upstream, UpstreamBody, UpstreamError, UpstreamShared};
@@ -42,6 +46,7 @@ pub(super) struct Setup {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) timeout: Duration,
     pub(super) cache_for: Duration,
+    pub(super) canary_every: Duration,
     /// Weak: what the process still has to say at its end must not wait for this thread.
     pub(super) events: Option<Weak<Events>>,
 }
@@ -51,19 +56,22 @@ pub(super) struct Worker {
     pub(super) upstream: Upstream,
     pub(super) timeout: Duration,
     pub(super) events: Option<Weak<Events>>,
+    pub(super) canary_every: Duration,
+    /// The audience that canaries are for, once it is known.
+    pub(super) canary_resource: RefCell<Option<String>>,
     cache_for: Duration,
     flights: RefCell<HashMap<(Key, CredentialKind), Flight>>,
     turns: Semaphore,
 }
 
 /// A credential that is being asked about.
-#[derive(Default)]
 struct Flight {
+    digest: Key,
     waiting: Vec<oneshot::Sender<Answer>>,
     /// The credential itself, or everything, was revoked since the question was sent.
     overtaken: bool,
-    /// The clients that were.
-    clients: Vec<String>,
+    /// What else was.
+    fallen: Vec<Rc<Fallen>>,
 }
 
 /// The authorization server as an upstream: the same pool, deadlines and strictness.
@@ -105,12 +113,14 @@ pub(super) fn start(setup: Setup) -> std::io::Result<()> {
 
 /// Runs until the last [`super::Credentials`] is gone.
 async fn run(setup: Setup) {
-    let Setup { memory, upstream, shared, mut commands, timeout, cache_for, events } = setup;
+    let Setup { memory, upstream, shared, mut commands, timeout, cache_for, canary_every, events } = setup;
     let worker = Rc::new(Worker {
         memory,
         upstream: Upstream::new(upstream.clone(), shared),
         timeout,
         events,
+        canary_every,
+        canary_resource: RefCell::default(),
         cache_for,
         flights: RefCell::default(),
         turns: Semaphore::new(MAX_CONCURRENT),
@@ -120,28 +130,33 @@ async fn run(setup: Setup) {
         match command {
             Command::Resolve(question) => worker.take(question),
             Command::Forget => worker.forget_everything(),
+            Command::Probe(resource) => {
+                if worker.canary_resource.replace(Some(resource)).is_none() && !worker.canary_every.is_zero() {
+                    spawn_local(canary::keep_probing(worker.clone()));
+                }
+            }
         }
     }
 }
 
 impl Worker {
     /// Answers at once, joins a flight that is under way, or starts one.
-    fn take(self: &Rc<Worker>, question: Question) {
-        let Question { kind, key, secret, resource, answer } = question;
-        let now = Instant::now();
+    pub(super) fn take(self: &Rc<Worker>, question: Question) {
+        let Question { kind, place, secret, resource, operation, answer } = question;
+        let (id, now) = ((place.key, kind), Instant::now());
         // Somebody else may have asked meanwhile.
         if self.memory.is_fresh(now)
-            && let Some(found) = self.memory.find(kind, &key, now)
+            && let Some(found) = self.memory.find(kind, &place.key, now)
         {
             let _ = answer.send(Ok(Some(found)));
             return;
         }
-        if self.memory.known_invalid(kind, key) {
+        if self.memory.known_invalid(kind, place.digest) {
             let _ = answer.send(Ok(None));
             return;
         }
         let mut flights = self.flights.borrow_mut();
-        if let Some(flight) = flights.get_mut(&(key, kind)) {
+        if let Some(flight) = flights.get_mut(&id) {
             flight.waiting.push(answer);
             return;
         }
@@ -150,33 +165,35 @@ impl Worker {
             let _ = answer.send(Err(Unavailable::new()));
             return;
         }
-        flights.insert((key, kind), Flight { waiting: vec![answer], ..Flight::default() });
+        let (digest, waiting) = (place.digest, vec![answer]);
+        flights.insert(id, Flight { digest, waiting, overtaken: false, fallen: Vec::new() });
         drop(flights);
-        let guard = Landing { worker: self.clone(), id: (key, kind) };
+        let guard = Landing { worker: self.clone(), id };
         spawn_local(async move {
-            let answer = guard.worker.fly(key, kind, &secret, &resource).await;
+            let asked = Asked { kind, place, secret: &secret, resource: &resource, operation: operation.as_deref() };
+            let answer = guard.worker.fly(&asked).await;
             guard.land(answer);
         });
     }
 
     /// Asks within the deadline, waiting for a turn included.
-    async fn fly(&self, key: Key, kind: CredentialKind, secret: &str, resource: &str) -> Answer {
-        let asked = tokio::time::timeout(self.timeout, async {
+    async fn fly(&self, asked: &Asked<'_>) -> Answer {
+        let id = (asked.place.key, asked.kind);
+        let answered = tokio::time::timeout(self.timeout, async {
             let _turn = self.turns.acquire().await;
             for _ in 0..MAX_ROUNDS {
-                self.depart((key, kind));
-                let introspected = self.introspect(kind, secret, resource).await?;
-                match introspected {
-                    Introspected::Invalid => return Some(self.remember_invalid(key, kind)),
-                    Introspected::Valid(verified) if !self.was_overtaken((key, kind), &verified) => {
-                        return Some(self.remember(key, *verified));
+                self.depart(id);
+                match self.introspect(asked).await? {
+                    Introspected::Invalid => return Some(self.remember_invalid(asked)),
+                    Introspected::Valid(verified) if !self.was_overtaken(id, &verified) => {
+                        return Some(self.remember(asked, *verified));
                     }
                     Introspected::Valid(_) => self.memory.metrics.introspections_repeated.inc(),
                 }
             }
             None
         });
-        match asked.await {
+        match answered.await {
             Ok(Some(verified)) => Ok(verified),
             Ok(None) => Err(Unavailable::new()),
             Err(_) => {
@@ -190,38 +207,43 @@ impl Worker {
     fn depart(&self, id: (Key, CredentialKind)) {
         if let Some(flight) = self.flights.borrow_mut().get_mut(&id) {
             flight.overtaken = false;
-            flight.clients.clear();
+            flight.fallen.clear();
         }
     }
 
     fn was_overtaken(&self, id: (Key, CredentialKind), verified: &Verified) -> bool {
         let flights = self.flights.borrow();
-        flights.get(&id).is_none_or(|flight| flight.overtaken || flight.clients.contains(&verified.identity.client_id))
+        let Some(flight) = flights.get(&id) else { return true };
+        flight.overtaken || flight.fallen.iter().any(|fallen| fallen.covers(verified))
     }
 
-    fn remember(&self, key: Key, verified: Verified) -> Option<Arc<Verified>> {
+    fn remember(&self, asked: &Asked<'_>, verified: Verified) -> Option<Arc<Verified>> {
         let verified = Arc::new(verified);
         if verified.usable_until > Instant::now() {
-            self.memory.active.insert(key, verified.clone());
+            if asked.operation.is_some() {
+                self.memory.by_operation.store(true, Relaxed);
+            }
+            self.memory.active.insert(asked.place.key, verified.clone());
         }
         Some(verified)
     }
 
-    fn remember_invalid(&self, key: Key, kind: CredentialKind) -> Option<Arc<Verified>> {
-        if self.memory.active.get(&key).is_some_and(|known| known.identity.kind == kind) {
-            self.memory.active.remove(&key);
+    fn remember_invalid(&self, asked: &Asked<'_>) -> Option<Arc<Verified>> {
+        let Asked { kind, place, .. } = *asked;
+        if self.memory.active.get(&place.key).is_some_and(|known| known.identity.kind == kind) {
+            self.memory.active.remove(&place.key);
         }
-        self.memory.invalid.insert(kind_key(kind, key), Instant::now() + INVALID_FOR);
+        self.memory.invalid.insert(kind_key(kind, place.digest), Instant::now() + INVALID_FOR);
         None
     }
 
     /// One question, asked once more if its connection broke: introspection changes nothing. `None`: no usable answer.
-    async fn introspect(&self, kind: CredentialKind, secret: &str, resource: &str) -> Option<Introspected> {
+    async fn introspect(&self, asked: &Asked<'_>) -> Option<Introspected> {
         let metrics = &self.memory.metrics;
         let started = Instant::now();
-        let mut answered = self.ask(kind, secret, resource).await;
+        let mut answered = self.ask(asked).await;
         if matches!(answered, Err(UpstreamError::Unreachable(_))) {
-            answered = self.ask(kind, secret, resource).await;
+            answered = self.ask(asked).await;
         }
         let Ok((status, body)) = answered else {
             metrics.introspections_failed.inc();
@@ -232,7 +254,7 @@ impl Worker {
             metrics.introspections_failed.inc();
             return None;
         }
-        let read = read(&body, kind, self.cache_for, Instant::now(), unix_seconds());
+        let read = read(&body, asked.kind, asked.place.digest, self.cache_for, Instant::now(), unix_seconds());
         match &read {
             Ok(Introspected::Valid(_)) => metrics.introspections_active.inc(),
             Ok(Introspected::Invalid) => metrics.introspections_inactive.inc(),
@@ -241,12 +263,8 @@ impl Worker {
         read.ok()
     }
 
-    async fn ask(
-        &self,
-        kind: CredentialKind,
-        secret: &str,
-        resource: &str,
-    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+    async fn ask(&self, asked: &Asked<'_>) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let Asked { kind, secret, resource, operation, .. } = *asked;
         let mut form = Zeroizing::new(String::with_capacity(secret.len() + resource.len() * 3 + 64));
         form.push_str("token=");
         push_encoded(&mut form, secret);
@@ -257,9 +275,18 @@ impl Worker {
         });
         form.push_str("&resource=");
         push_encoded(&mut form, resource);
+        if let Some(operation) = operation {
+            form.push_str("&operation=");
+            push_encoded(&mut form, operation);
+        }
+        self.post("/internal/introspect", &form).await
+    }
+
+    /// One form to the server: the answer's status and body.
+    pub(super) async fn post(&self, path: &'static str, form: &str) -> Result<(StatusCode, Bytes), UpstreamError> {
         let mut request = Request::new(UpstreamBody::Full(Bytes::copy_from_slice(form.as_bytes())));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = http::Uri::from_static("/internal/introspect");
+        *request.uri_mut() = http::Uri::from_static(path);
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -267,19 +294,20 @@ impl Worker {
         Ok((head.status, collect(body, MAX_ANSWER_BYTES).await?))
     }
 
-    /// A token was revoked.
-    pub(super) fn forget_token(&self, key: Key) {
-        self.memory.active.remove(&key);
-        for ((flying, _), flight) in self.flights.borrow_mut().iter_mut() {
-            flight.overtaken |= *flying == key;
+    /// Puts a page of revocations in force: one walk over the cache, whatever it names.
+    pub(super) fn forget(&self, fallen: Fallen) {
+        let active = &self.memory.active;
+        if fallen.only_tokens() && !self.memory.by_operation.load(Relaxed) {
+            for key in &fallen.tokens {
+                active.remove(key);
+            }
+        } else {
+            active.retain(|_, verified| !fallen.tokens.contains(&verified.digest) && !fallen.covers(verified));
         }
-    }
-
-    /// A client was revoked, with all that it holds.
-    pub(super) fn forget_client(&self, client_id: &str) {
-        self.memory.active.retain(|_, verified| verified.identity.client_id != client_id);
+        let fallen = Rc::new(fallen);
         for flight in self.flights.borrow_mut().values_mut() {
-            flight.clients.push(client_id.to_owned());
+            flight.overtaken |= fallen.tokens.contains(&flight.digest);
+            flight.fallen.push(fallen.clone());
         }
     }
 
@@ -289,6 +317,15 @@ impl Worker {
             flight.overtaken = true;
         }
     }
+}
+
+/// A question as the server is asked it.
+struct Asked<'a> {
+    kind: CredentialKind,
+    place: Place,
+    secret: &'a str,
+    resource: &'a str,
+    operation: Option<&'a str>,
 }
 
 /// Ends a flight, also when its task panics: then those who wait hear that their sender is gone.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stockade.identity.services import Services
 
 # Asymmetric ones only (check 5), and none that FAPI 2.0 §5.4.1 leaves out.
-ALGORITHMS = ("ES256", "ES384", "EdDSA", "Ed25519", "PS256")
+ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "PS256")
 # How far ahead a client's clock may be. FAPI 2.0 §5.3.2.1: up to 10 seconds must be taken, more than 60 must not.
 LEEWAY_SECONDS = 10
 MAX_JTI_CHARS = 256

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "PS256", "RS256")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-MAX_LIFETIME_SECONDS = 300
+# What clients choose who do not choose: Authlib's assertions hold for an hour. Each is good once all the same (`jti`).
+MAX_LIFETIME_SECONDS = 3_600
+FAPI2_LIFETIME_SECONDS = 300
 LEEWAY_SECONDS = 10
 _MAX_ID_CHARS = 256
 
@@ -31,6 +33,7 @@ class ClientAssertion:
     client_id: str
     jti: str
     exp: int
+    read_at: float
     _token: Unverified = field(repr=False)
     _config: Config = field(repr=False)
     method = AuthMethod.PRIVATE_KEY_JWT
@@ -59,7 +62,7 @@ class ClientAssertion:
             or not _is_timely(claims, exp, now)
         ):
             raise invalid_client()
-        return ClientAssertion(client_id, jti, int(exp) + 1, token, config)
+        return ClientAssertion(client_id, jti, int(exp) + 1, now, token, config)
 
     def proves(self, client: ClientRecord | None) -> bool:
         """Check the signature with the registered keys; the same work without a client."""
@@ -70,8 +73,12 @@ class ClientAssertion:
             verify(self._token, import_public_keys(registered or {"keys": []}, algorithms), algorithms)
         except InvalidTokenError:
             return False
-        # FAPI 2.0 §5.3.2.1: the issuer, as a string; a list, or an endpoint's URL, can mean another server.
-        return not fapi2 or self._token.claims["aud"] == self._config.issuer
+        return not fapi2 or self._keeps_fapi2()
+
+    def _keeps_fapi2(self) -> bool:
+        """FAPI 2.0 §5.3.2.1: the issuer, as a string; a list, or an endpoint's URL, can mean another server."""
+        short = self.exp <= self.read_at + FAPI2_LIFETIME_SECONDS + LEEWAY_SECONDS + 1
+        return short and bool(self._token.claims["aud"] == self._config.issuer)
 
 
 def _is_identifier(value: Any) -> TypeGuard[str]:

@@ -22,6 +22,7 @@ from stockade.identity.endpoints.authorization_request import (
     read_request,
     read_return_address,
 )
+from stockade.identity.endpoints.beginnings import take_one
 from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.html import PRIVATE, form_post_page, shown_to_people
 from stockade.identity.errors import OAuthError, invalid_request
@@ -160,6 +161,7 @@ async def _ask(
     if interaction.secret:
         await move(services, interaction, step)
         return _redirect(page_url(services, step, interaction.secret))
+    take_one(services, request, interaction.client)
     browser = ensure_browser(request)
     begun = await start(services, interaction.request, interaction.client, browser, session, step)
     response = _redirect(page_url(services, step, begun.secret))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stockade.identity.credentials import Kind, digest, kind_of
+from stockade.identity.endpoints.canary import CANARY_CLIENT_ID
 from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.guard import private_json
 from stockade.identity.errors import invalid_request
@@ -32,7 +33,9 @@ async def introspect(services: Services, request: Request) -> Response:
     if verified is None:
         services.metrics.count("introspections", result="inactive")
         return private_json({"active": False})
-    minted = mint_internal_token(services.usable_keyring(), services.config, verified, services.clock())
+    minted = mint_internal_token(
+        services.usable_keyring(), services.config, verified, services.clock(), form.optional("operation")
+    )
     services.metrics.count("introspections", result="active")
     return private_json(verified.as_json() | minted.as_json())
 
@@ -59,8 +62,6 @@ async def verify_credential(
         if expected is Kind.API_KEY or services.external is None:
             return None
         return await services.external.verify(text, resource)
-    if kind is Kind.ACCESS_TOKEN and services.external is not None:
-        return None
     if kind not in (Kind.ACCESS_TOKEN, Kind.API_KEY) or (expected is not None and kind is not expected):
         return None
     return await _verify_stored(services, kind, digest(text), resource)
@@ -73,6 +74,8 @@ async def _verify_stored(
     stored = await services.lanes.read(lambda connection: find_credential(connection, kind, token_digest, now))
     if stored is None or stored.standing is not Standing.ACTIVE or not _holds_for(services, stored, resource):
         return None
+    if kind is Kind.ACCESS_TOKEN and services.external is not None and stored.client_id != CANARY_CLIENT_ID:
+        return None  # The outside issuer's tokens are the only ones, but for canaries, which open nothing.
     return VerifiedCredential(
         client_id=stored.client_id,
         sub=stored.subject,

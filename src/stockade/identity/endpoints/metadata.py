@@ -114,7 +114,7 @@ def _bindings(config: Config) -> dict[str, Any]:
 def _protocol(config: Config) -> dict[str, Any]:
     """RFC 8414 §2, OIDC Discovery §3, RFC 9126 §5, RFC 9207 §3."""
     return {
-        "scopes_supported": [*config.scopes, *OPENID_SCOPES],
+        "scopes_supported": list(dict.fromkeys((*config.scopes, *OPENID_SCOPES))),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "grant_types_supported": list(GRANTS),

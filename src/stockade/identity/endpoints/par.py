@@ -9,6 +9,7 @@ from stockade.identity.binding.prove import offer, offers_nonce
 from stockade.identity.client_auth import authenticate_client
 from stockade.identity.endpoints.authorization_request import Asked, Parameters, read_request, read_return_address
 from stockade.identity.endpoints.authorize import REQUEST_URI_PREFIX, request_uri_digest
+from stockade.identity.endpoints.beginnings import take_one
 from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.guard import private_json
 from stockade.identity.errors import OAuthError, invalid_request
@@ -35,6 +36,7 @@ async def par(services: Services, request: Request) -> Response:
     try:
         form = await read_form(request)
         client = await authenticate_client(services, request, form)
+        take_one(services, request, client)
         key = await offer(services, request)
         pushed, uri = _push(services, client, form, key.thumbprint if key is not None else None)
     except OAuthError as error:

@@ -24,9 +24,15 @@ async def show(visit: Visit) -> Response:
     """Who is signed in, and by what they could be."""
     user, text = visit.here().user, visit.locale.text
     ways = (
-        Way("password", "/account/password", text("account.has_password" if user.has_password else "account.no_password")),
+        Way(
+            "password",
+            "/account/password",
+            text("account.has_password" if user.has_password else "account.no_password"),
+        ),
         Way("passkeys", "/account/passkeys", text("account.passkeys_count", count=user.passkeys)),
-        Way("authenticator", "/account/authenticator", text("account.totp_on" if user.has_totp else "account.totp_off")),
+        Way(
+            "authenticator", "/account/authenticator", text("account.totp_on" if user.has_totp else "account.totp_off")
+        ),
         Way("recovery", "/account/recovery-codes", text("account.codes_count", count=user.recovery_codes)),
     )
     return visit.account("account.html", "overview", ways=ways)

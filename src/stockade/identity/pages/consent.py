@@ -1,4 +1,4 @@
-"""Consent: what a client asks for, in words, and the person's answer (RFC 6749 §10.2, RFC 9700 §4.1.1; RFC 8628 §3.3)."""
+"""Consent: what a client asks for, in words, and the person's answer (RFC 6749 §10.2, RFC 8628 §3.3)."""
 
 from __future__ import annotations
 

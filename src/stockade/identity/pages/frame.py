@@ -114,7 +114,7 @@ async def _serve(visit: Visit, page: Page) -> Response:
 
 
 def _check_host(visit: Visit) -> None:
-    """Answer under the issuer's own name alone: links, cookies and `i=` must not be drawn to another (RFC 9110 §7.4)."""
+    """Answer under the issuer's own name alone: links and cookies must not be drawn to another (RFC 9110 §7.4)."""
     hosts = visit.request.headers.getlist("host")
     if len(hosts) != 1 or hosts[0].lower() not in _authorities(visit.services.config.issuer):
         raise PageError("host", 421)

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 # `form-action` holds for the redirects after a form too (Chromium), so it could only name every client's every host.
 # It stays at 'self': what leaves the server does so from a page that a form led to (rendering.onward), not by redirect.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "style-src 'self'",
-        "script-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
 )
 
 PAGE_HEADERS = {
@@ -32,5 +24,4 @@ PAGE_HEADERS = {
         "camera=(), microphone=(), geolocation=(), payment=(), usb=()"
     ),
     "Strict-Transport-Security": "max-age=31536000",
-    "Vary": "Accept-Language, Cookie",
 }

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 
 from stockade.identity.pages.headers import PAGE_HEADERS
@@ -14,12 +13,16 @@ from stockade.identity.pages.headers import PAGE_HEADERS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jinja2 import Environment
+
 FOLDER = Path(__file__).with_name("templates")
 
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Templates come from the package alone and never change while the process runs."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - for those who have people only
+
     return Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

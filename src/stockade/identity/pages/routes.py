@@ -93,7 +93,7 @@ def page_routes(services: Services) -> list[Route]:
     return [*pages, Route(f"{base}/static/{{name}}", static, methods=["GET"])]
 
 
-async def _missing(visit: Visit) -> Response:
+async def _missing(_visit: Visit) -> Response:
     raise PageError("not_found", 404)
 
 

@@ -84,7 +84,7 @@ async def passkey(visit: Visit) -> Response:
 
 
 async def give_up(visit: Visit) -> Response:
-    """Back to the client: this person cannot sign in as strongly as it asks (OIDC unmet_authentication_requirements)."""
+    """Back to the client: this person cannot sign in as strongly as it asks (RFC 9470 §5)."""
     if visit.interaction is None or visit.session is None:
         raise interaction_gone()
     await finish(visit.services, visit.interaction, visit.session, Decision.UNMET, visit.address)
@@ -123,7 +123,7 @@ async def _step(visit: Visit) -> _Step | None:
 
 
 def _page(visit: Visit, step: _Step, errors: dict[str, str] | None = None, told: Told | None = None) -> Response:
-    if not step.methods or step.methods == (Method.RECOVERY_CODE,) and step.session is not None:
+    if not step.methods:
         return _cannot(visit)
     response = visit.page(
         "second_factor.html",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from stockade.identity.pages.visit import Visit
 
+
 async def show(visit: Visit) -> Response:
     """The form; or, where somebody is signed in already, whether to go on as that."""
     interaction, session = visit.interaction, visit.session

@@ -1,4 +1,7 @@
-"""Signing out: asked first, since a link from anywhere may lead here."""
+"""Signing out: asked first, since a link from anywhere may lead here (OIDC RP-Initiated Logout 1.0 §2).
+
+A client's request comes with a ticket, `l`, that says where the browser goes then; only `/oauth2/logout` can read it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ if TYPE_CHECKING:
 
 async def ask(visit: Visit) -> Response:
     """Confirm, unless nobody is signed in."""
+    ticket = visit.given("l")
     if visit.session is None:
-        return visit.see_other("/signed-out")
-    return visit.page("sign_out.html")
+        return visit.see_other("/oauth2/logout/continue", l=ticket) if ticket else visit.see_other("/signed-out")
+    return visit.page("sign_out.html", ticket=ticket)
 
 
 async def sign_out(visit: Visit) -> Response:
@@ -25,6 +29,9 @@ async def sign_out(visit: Visit) -> Response:
     if visit.session is not None:
         await sessions.end(visit.services, visit.session, "signed_out", visit.request)
     visit.cookies.append(forget(SESSION))
+    if (ticket := visit.given("l")) is not None:
+        visit.session = None
+        return visit.onward(visit.url("/oauth2/logout/continue", l=ticket))
     return visit.see_other("/signed-out")
 
 

@@ -24,10 +24,16 @@ class InternalToken:
         return {"internal_token": self.text, "internal_token_exp": self.exp}
 
 
-def mint_internal_token(keyring: Keyring, config: Config, verified: VerifiedCredential, now: float) -> InternalToken:
-    """Sign who calls and for what (RFC 9068 §2.2). It never outlives the credential it stands for."""
+def mint_internal_token(
+    keyring: Keyring, config: Config, verified: VerifiedCredential, now: float, operation: str | None = None
+) -> InternalToken:
+    """Sign who calls and for what (RFC 9068 §2.2). It never outlives the credential it stands for.
+
+    `operation` (`GET /orders/{id}`) binds it to that operation alone, for seconds.
+    """
     issued_at = int(now)
-    exp = issued_at + config.lifetimes.internal_token_seconds
+    lifetimes = config.lifetimes
+    exp = issued_at + (lifetimes.internal_token_seconds if operation is None else lifetimes.operation_token_seconds)
     if verified.exp is not None:
         exp = min(exp, verified.exp)
     claims = {
@@ -42,6 +48,8 @@ def mint_internal_token(keyring: Keyring, config: Config, verified: VerifiedCred
         "jti": secrets.token_urlsafe(16),
         **_authentication(verified),
     }
+    if operation is not None:
+        claims["operation"] = operation
     return InternalToken(keyring.sign(claims, "at+jwt"), exp)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
 
 import pyotp
 from identity_support import credentials
@@ -327,3 +328,39 @@ def test_the_language_is_the_requests_then_the_browsers(
     assert browser.one("html").get_attribute("lang") == "de"
     browser.go(request_url(people_server, app, listener.url, ui_locales="xx en-GB"))
     assert browser.heading == "Sign in"
+
+
+def test_signing_out_at_the_clients_wish_is_asked_and_leads_back(
+    people_server: Server, browser: Browser, listener: Listener
+) -> None:
+    user = make_user(people_server)
+    there = listener.url + "?out=1"
+    app = make_app(people_server, listener.url, first_party=True, post_logout_redirect_uris=(there,))
+    query = urlencode({"client_id": app.client_id, "post_logout_redirect_uri": there, "state": "s2"})
+    signed_in(browser, people_server, user.username)
+    browser.go(f"{people_server.issuer}/oauth2/logout?{query}")
+    assert browser.heading == "Sign out?"
+    browser.press("Sign out")
+    browser.until(lambda page: page.heading == "Back at the client")
+    assert listener.calls[-1] == {"out": "1", "state": "s2"}
+    browser.go(people_server.issuer + "/account")
+    assert browser.heading == "Sign in"
+
+
+def test_a_client_that_registered_itself_is_flagged(
+    people_server: Server, browser: Browser, listener: Listener
+) -> None:
+    user = make_user(people_server)
+    app = make_app(people_server, listener.url, registered_by="dynamic", first_party=False)
+    browser.go(request_url(people_server, app, listener.url, scope="orders:read offline_access"))
+    sign_in(browser, user.username)
+    browser.until(lambda page: page.heading == "Larder asks for access")
+    assert "Nobody here has checked this app" in browser.text
+    assert "keeps this access when you sign out" in browser.text
+    assert urlsplit(listener.url).netloc in browser.text
+    sizes = {(button.size["width"], button.size["height"]) for button in browser.all(".choice button")}
+    looks = {
+        tuple(button.value_of_css_property(name) for name in ("background-color", "color", "border", "font-weight"))
+        for button in browser.all(".choice button")
+    }
+    assert (len(sizes), len(looks)) == (1, 1)
