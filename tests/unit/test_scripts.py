@@ -114,7 +114,7 @@ PROGRAMS = ("chromium", "chromedriver", "initdb", "node", "npm")
 @pytest.fixture
 def machine(tools: Path) -> Path:
     """A machine that has none of the programs, whatever this one has."""
-    for name in ("mktemp", "tail", "rm"):
+    for name in ("mktemp", "tail", "rm", "dirname", "touch"):
         found = shutil.which(name)
         assert found is not None
         (tools / name).symlink_to(found)
@@ -157,3 +157,32 @@ def test_missing_test_programs_are_one_line_where_they_cannot_be_had(machine: Pa
     assert last.startswith("test: ")
     assert "chromium chromium-driver" in last
     assert last.endswith("are skipped")
+
+
+def test_packages_that_judge_us_are_installed_once(machine: Path) -> None:
+    """From the lock file beside them, and again only when that has changed."""
+    scripts, node = machine.parent / "scripts", machine.parent / "tests/integration/identity/pages/node"
+    scripts.mkdir()
+    shutil.copy(ROOT / "scripts" / "install-test-programs.sh", scripts)
+    node.mkdir(parents=True)
+    (node / "package-lock.json").write_text("{}")
+    for name in PROGRAMS:
+        put(machine, name)
+    called = machine.parent / "called"
+    installed = "tests/integration/identity/pages/node/node_modules"
+    put(machine, "npm", f'echo "$@" >>{called}; [ -d {installed} ] || {shutil.which("mkdir")} {installed}')
+
+    def install() -> str:
+        done = subprocess.run(
+            ["sh", str(scripts / "install-test-programs.sh")],
+            env={"PATH": str(machine)}, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    assert install() == ""
+    assert install() == ""
+    (call,) = called.read_text().splitlines()
+    assert call == "ci --prefix tests/integration/identity/pages/node --ignore-scripts --no-audit --no-fund"
+    os.utime(node / "package-lock.json", (2_000_000_000, 2_000_000_000))
+    put(machine, "npm", "echo no network; exit 1")
+    assert install().startswith("test: cannot install the packages of tests/integration/identity/pages/node (no net")
