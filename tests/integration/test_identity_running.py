@@ -81,7 +81,7 @@ def test_a_configuration_that_does_not_start_is_taken_back(tmp_path: Path, upstr
         token_endpoint = stack.ready["token_endpoint"]
         broken = {**policy, "database_url": "sqlite:////nowhere/identity.db"}
         stack.write_policy(identity=broken)
-        until(lambda: "the change is not in force" in stack.errors, 30, "the report")
+        until(lambda: "the change is not in force" in stack.errors, 60, "the report")
         assert "identity database" in stack.errors
 
         def answers() -> bool:
@@ -90,7 +90,7 @@ def test_a_configuration_that_does_not_start_is_taken_back(tmp_path: Path, upstr
             except httpx.TransportError:
                 return False
 
-        until(answers, 15, "the old configuration")
+        until(answers, 30, "the old configuration")
         stack.write_policy(identity=policy)
         assert stack.token("orders:read")
 
@@ -102,7 +102,7 @@ def test_a_gateway_that_did_not_take_over_is_tried_again(tmp_path: Path, upstrea
         ca = tmp_path / "upstream-ca.pem"
         secure = {"endpoints": ["https://127.0.0.1:1"], "tls": {"ca": str(ca)}}
         stack.write_policy(api={"description": "openapi.yaml", "upstream": secure})
-        until(lambda: "the change is not in force" in stack.errors, 30, "the report")
+        until(lambda: "the change is not in force" in stack.errors, 60, "the report")
         assert stack.gateway_pid() == before
         os.kill(before, signal.SIGKILL)
         until(lambda: running_gateway(stack) not in (None, before), 20, "the restart with what was in force")

@@ -18,6 +18,7 @@ from stockade.identity.apps import internal_app, mutual_tls_app, public_app
 from stockade.identity.client_auth.throttle import Throttle
 from stockade.identity.client_auth.tls_client_auth import registered_certificates
 from stockade.identity.config import read_config
+from stockade.identity.direct import Direct
 from stockade.identity.errors import KeysUnavailable, Unavailable
 from stockade.identity.external import ExternalTokens, https_fetch
 from stockade.identity.keys.derive import ensure_derived_keys
@@ -188,7 +189,7 @@ def _listener(
     limits = services.config.connections
     gatekeeper = Gatekeeper(limits, services.metrics, may_speak, describe)
     config = uvicorn.Config(
-        app,
+        Direct(app),
         http=bounded_protocol(gatekeeper),
         ws="none",
         lifespan="off",
