@@ -1042,5 +1042,37 @@ def run(case: Any, variant: Variant) -> None:
         scene.close()
 
 
-def test_what_belongs_to_keys_alone_is_in_the_plan() -> None:
+# As the suite lists them for plain FAPI, unsigned requests and plain responses.
+PLAN = """
+discovery-end-point-verification happy-flow user-rejects-authentication
+ensure-authorization-request-without-state-success ensure-authorization-request-without-nonce-success
+ensure-authorization-request-with-64-char-nonce-success ensure-other-scope-order-succeeds
+test-claims-parameter-identity-claims access-token-type-header-case-sensitivity check-dpop-proof-nbf-exp
+ensure-dpopproof-with-iat-10seconds-before-succeeds ensure-dpopproof-with-iat-10seconds-after-succeeds
+ensure-mismatched-dpop-jkt-fails ensure-token-endpoint-fails-with-mismatched-dpop-proof-jkt
+ensure-token-endpoint-fails-with-mismatched-dpop-jkt ensure-dpopproof-at-par-endpoint-binding-success
+ensure-dpop-auth-code-binding-success ensure-different-nonce-inside-and-outside-request-object
+ensure-different-state-inside-and-outside-request-object ensure-authorization-request-with-long-nonce
+ensure-authorization-request-with-long-state state-only-outside-request-object-not-used
+ensure-request-object-without-redirect-uri-fails ensure-registered-redirect-uri
+plain-fapi-tolerate-unregistered-redirect-uri ensure-unsigned-authorization-request-without-using-par-fails
+ensure-redirect-uri-in-authorization-request ensure-response-type-code-idtoken-fails ensure-response-type-token-fails
+ensure-client-id-in-token-endpoint ensure-holder-of-key-required ensure-authorization-code-is-bound-to-client
+attempt-reuse-authorization-code-after-one-second ensure-token-endpoint-fails-with-expired-auth-code
+ensure-signed-client-assertion-with-RS256-fails ensure-client-assertion-in-token-endpoint
+ensure-client-assertion-with-exp-is-5-minutes-in-past-fails ensure-client-assertion-with-wrong-aud-fails
+ensure-client-assertion-with-no-sub-fails ensure-invalid-client-assertions-fail dpop-negative-tests refresh-token
+par-ensure-reused-request-uri-prior-to-auth-completion-succeeds par-attempt-reuse-request_uri
+par-attempt-to-use-expired-request_uri par-ensure-jwt-client-assertions-nbf-8-seconds-in-the-future-is-accepted
+par-ensure-jwt-client-assertions-nbf-over-60-seconds-in-the-future-fails
+par-attempt-to-use-request_uri-for-different-client par-authorization-request-containing-request_uri-form-param
+par-attempt-invalid-http-method par-ensure-pkce-required ensure-pkce-code-verifier-required
+incorrect-pkce-code-verifier-rejected par-plain-pkce-rejected par-without-duplicate-parameters
+par-test-array-as-audience-fails par-test-par-endpoint-url-as-audience-fails
+par-test-token-endpoint-url-as-audience-fails
+"""
+
+
+def test_plan_is_whole() -> None:
+    assert list(plan.cases) == [plan.prefix + name for name in PLAN.split()]
     assert plan.cases.keys() >= KEY_ALONE
