@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from stockade.errors import StateError, StockadeError
+from stockade.identity.admin_api import admin_app
 from stockade.identity.apps import internal_app, mutual_tls_app, public_app
 from stockade.identity.client_auth.throttle import Throttle
 from stockade.identity.client_auth.tls_client_auth import registered_certificates
@@ -67,6 +68,8 @@ async def serve(config_path: Path, config: Config) -> None:
         if config.mtls is not None and certificates is not None:
             await take_registered(services, certificates)
             listeners += (_mutual_tls_listener(services, config.mtls, certificates),)
+        if config.admin_api is not None and config.external is None:
+            listeners += (_listener(services, admin_app(services, storage), config.admin_api.address, None),)
         _on_signals(services, listeners, config_path, (public_tls, internal_tls), certificates)
         try:
             await _run(services, seal, listeners, certificates)
@@ -136,7 +139,9 @@ async def _announce(listeners: tuple[_Listener, ...]) -> None:
 class _Listener(uvicorn.Server):
     """uvicorn's server with our socket, TLS, handshake deadline, and no signal handlers of its own."""
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket, tls: ssl.SSLContext, handshake: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listening: socket.socket, tls: ssl.SSLContext | None, handshake: float
+    ) -> None:
         super().__init__(config)
         self.socket = listening
         self.listening = asyncio.Event()
@@ -154,8 +159,8 @@ class _Listener(uvicorn.Server):
             sock=self.socket,
             ssl=self._tls,
             backlog=BACKLOG,
-            ssl_handshake_timeout=self._handshake_seconds,
-            ssl_shutdown_timeout=2,
+            ssl_handshake_timeout=self._handshake_seconds if self._tls else None,
+            ssl_shutdown_timeout=2 if self._tls else None,
         )
         self.servers = [server]
         self.started = True
@@ -176,7 +181,7 @@ def _listener(
     services: Services,
     app: Starlette,
     address: str,
-    tls: ssl.SSLContext,
+    tls: ssl.SSLContext | None,
     may_speak: Callable[[asyncio.Transport], bool] | None = None,
     describe: Callable[[asyncio.Transport], dict[str, Any]] | None = None,
 ) -> _Listener:

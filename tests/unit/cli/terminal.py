@@ -18,8 +18,8 @@ UPDATE = "STOCKADE_UPDATE_SNAPSHOTS"
 
 # What differs from run to run, and what stands for it.
 CHANGING = (
-    (re.compile(r"stk_(at|cs|ak)_[\w-]{49}"), r"stk_\1_…"),
-    (re.compile(r"\b(c|k|u)_[0-9a-f]{20}\b"), r"\1_…"),
+    (re.compile(r"stk_(at|cs|ak|it)_[\w-]{49}"), r"stk_\1_…"),
+    (re.compile(r"\b(c|k|u|i)_[0-9a-f]{20}\b"), r"\1_…"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"\b[0-9a-f]{16}…"), "<sha256>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<date>"),
