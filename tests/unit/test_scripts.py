@@ -33,9 +33,9 @@ def put(folder: Path, name: str, script: str = "exit 0") -> None:
     path.chmod(0o755)
 
 
-def run(script: str, tools: Path) -> tuple[int, str, str]:
+def run(script: str, tools: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        ["sh", str(ROOT / "scripts" / script)],
+        ["sh", str(ROOT / "scripts" / script), *arguments],
         cwd=tools.parent, env={"PATH": str(tools), "LANG": os.environ.get("LANG", "C")}, capture_output=True, text=True,
         check=False, timeout=60,
     )  # fmt: skip
@@ -114,7 +114,7 @@ PROGRAMS = ("chromium", "chromedriver", "initdb", "node", "npm")
 @pytest.fixture
 def machine(tools: Path) -> Path:
     """A machine that has none of the programs, whatever this one has."""
-    for name in ("mktemp", "tail", "rm", "dirname", "touch"):
+    for name in ("mktemp", "tail", "rm"):
         found = shutil.which(name)
         assert found is not None
         (tools / name).symlink_to(found)
@@ -159,30 +159,17 @@ def test_missing_test_programs_are_one_line_where_they_cannot_be_had(machine: Pa
     assert last.endswith("are skipped")
 
 
-def test_packages_that_judge_us_are_installed_once(machine: Path) -> None:
-    """From the lock file beside them, and again only when that has changed."""
-    scripts, node = machine.parent / "scripts", machine.parent / "tests/integration/identity/pages/node"
-    scripts.mkdir()
-    shutil.copy(ROOT / "scripts" / "install-test-programs.sh", scripts)
-    node.mkdir(parents=True)
-    (node / "package-lock.json").write_text("{}")
-    for name in PROGRAMS:
-        put(machine, name)
-    called = machine.parent / "called"
-    installed = "tests/integration/identity/pages/node/node_modules"
-    put(machine, "npm", f'echo "$@" >>{called}; [ -d {installed} ] || {shutil.which("mkdir")} {installed}')
-
-    def install() -> str:
-        done = subprocess.run(
-            ["sh", str(scripts / "install-test-programs.sh")],
-            env={"PATH": str(machine)}, capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        return done.stdout + done.stderr
-
-    assert install() == ""
-    assert install() == ""
-    (call,) = called.read_text().splitlines()
-    assert call == "ci --prefix tests/integration/identity/pages/node --ignore-scripts --no-audit --no-fund"
-    os.utime(node / "package-lock.json", (2_000_000_000, 2_000_000_000))
-    put(machine, "npm", "echo no network; exit 1")
-    assert install().startswith("test: cannot install the packages of tests/integration/identity/pages/node (no net")
+def test_clients_are_installed_as_their_lock_file_has_them_and_once(machine: Path) -> None:
+    folder, called = machine.parent / "node", machine.parent / "called"
+    (folder / "node_modules").mkdir(parents=True)
+    (folder / "package-lock.json").write_text("{}")
+    assert run("install-test-clients.sh", machine, str(folder))[1].endswith("are skipped\n")
+    put(machine, "npm", f'echo "$@" >>{called}; echo {{}} >{folder}/node_modules/.package-lock.json')
+    assert "installing the clients" in run("install-test-clients.sh", machine, str(folder))[1]
+    assert called.read_text() == f"ci --prefix {folder} --ignore-scripts --no-audit --no-fund\n"
+    assert run("install-test-clients.sh", machine, str(folder)) == (0, "", "")
+    os.utime(folder / "package-lock.json", (2_000_000_000, 2_000_000_000))
+    put(machine, "npm", "echo npm error no such host; exit 1")
+    status, out, errors = run("install-test-clients.sh", machine, str(folder))
+    assert (status, errors) == (0, "")
+    assert "cannot be installed (npm error no such host); the tests" in out

@@ -168,7 +168,9 @@ def test_every_page_can_be_read_and_used_by_all(
 def test_axe_finds_nothing_either(people_server: Server, browser: Browser, listener: Listener) -> None:
     """axe-core, an outside judge, light and narrow, dark and wide."""
     if not AXE.exists():
-        pytest.skip("axe-core is not installed: sh scripts/install-test-programs.sh")
+        pytest.skip(
+            "axe-core is not installed: run scripts/install-test-clients.sh tests/integration/identity/pages/node"
+        )
     axe, faults = AXE.read_text(), []
     for name in every_page(people_server, browser, listener):
         browser.driver.execute_script(axe)
