@@ -4,7 +4,9 @@ use serde_json::Value;
 use stockade_engine::{Credential, DecidedRequest, Reason, WholeRequest, decide_request, testing};
 
 use crate::requests::content_type;
-use crate::support::{Area, CANARY, NOW, ROOMY, area, check_decision, decision_print, fingerprint, form_decode, head, proofs};
+use crate::support::{
+    Area, CANARY, NOW, ROOMY, area, check_decision, decision_print, fingerprint, form_decode, head, proofs,
+};
 
 pub const JSON_WORDS: &[&str] = &[
     "{",

@@ -71,7 +71,8 @@ pub fn proof(data: &[u8]) -> u64 {
     if decided.outcome == "allow" && decided.operation.as_deref() != Some("open") {
         check_allowed(&scene, first, claims, target, &signed);
     }
-    let again = Scene { proofs: proofs(), key: SampleKey::new(1).expect("a key"), ..scene }.ask(signed.as_bytes(), target);
+    let again =
+        Scene { proofs: proofs(), key: SampleKey::new(1).expect("a key"), ..scene }.ask(signed.as_bytes(), target);
     assert_eq!(format!("{decided:?}"), format!("{again:?}"), "the same proof at another gate, another decision");
     fingerprint((decision_print(&decided), decided.nonce.is_some()))
 }
@@ -89,7 +90,8 @@ fn check_allowed(scene: &Scene<'_>, header: &str, claims: &str, target: &str, si
     let (iat, now) = (claims["iat"].as_f64().expect("a time"), NOW as f64);
     assert!((iat.floor() - now).abs() <= MAX_AGE, "{iat}");
     let path = target.split('?').next().unwrap_or_default();
-    let htu: http::Uri = claims["htu"].as_str().and_then(|htu| htu.split('#').next()?.parse().ok()).expect("an address");
+    let htu: http::Uri =
+        claims["htu"].as_str().and_then(|htu| htu.split('#').next()?.parse().ok()).expect("an address");
     let decoded = |path: &str| percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
     assert_eq!(decoded(htu.path()), decoded(path));
     assert!(matches!(htu.host().map(str::to_ascii_lowercase).as_deref(), Some("api.example" | "other.example")));

@@ -6,8 +6,8 @@
 
 mod bodies;
 mod bundles;
-pub mod driver;
 mod dpop;
+pub mod driver;
 mod heads;
 mod identity;
 mod requests;

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use stockade_engine::{
-    Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, RequestHead, ResponseHead, Route, WholeRequest,
-    WholeResponse, decide_request, decide_response,
+    Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, RequestHead, ResponseHead, Route,
+    WholeRequest, WholeResponse, decide_request, decide_response,
 };
 use stockade_gateway::fuzzing::upstream_target;
 

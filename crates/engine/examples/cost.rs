@@ -141,7 +141,7 @@ fn decide(case: &Case, nanoseconds: u64) -> Result<(), String> {
         Credentials::Present(_) => {}
         Credentials::Public => return Err("the operation is public".to_owned()),
     }
-    route.authorize(&head, &[&case.identity], &case.proofs, NOW) .map_err(refused)?;
+    route.authorize(&head, &[&case.identity], &case.proofs, NOW).map_err(refused)?;
     let client = case.identity.client_id.as_bytes();
     count(&case.limiter, SPACE_CLIENT, &[client], nanoseconds)?;
     count(&case.limiter, SPACE_OPERATION, &[client, route.operation_id().as_bytes()], nanoseconds)?;

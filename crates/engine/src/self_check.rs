@@ -14,7 +14,9 @@ use crate::decision::{Layer, Mode, Outcome, Reason};
 use crate::dpop::Proofs;
 use crate::dpop::sample::{SampleKey, access_token_hash};
 use crate::plan::credential::{ACCESS_TOKEN_PREFIX, API_KEY_PREFIX, counterfeit};
-use crate::plan::{Admitted, Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, Route, Shape};
+use crate::plan::{
+    Admitted, Confirmation, Credential, CredentialKind, Credentials, Identity, Lookup, Plan, Route, Shape,
+};
 use crate::request::RequestHead;
 
 /// The moment at which the check takes place. Any will do: no verdict depends on the real time.
@@ -217,7 +219,10 @@ impl Check<'_> {
             ("a proof with a symmetric algorithm", Some(key.sign(&symmetric, &claims("symmetric")))),
             ("a proof for another method", Some(key.proof(&with("method", "htm", other_method.into())))),
             ("a proof for another path", Some(key.proof(&with("path", "htu", format!("{origin}/self-check").into())))),
-            ("a proof for another host", Some(key.proof(&with("host", "htu", format!("https://other.invalid{path}").into())))),
+            (
+                "a proof for another host",
+                Some(key.proof(&with("host", "htu", format!("https://other.invalid{path}").into()))),
+            ),
             ("a proof for another token", Some(key.proof(&with("token", "ath", access_token_hash("other").into())))),
             ("an old proof", Some(key.proof(&with("old", "iat", (NOW - 100_000).into())))),
         ];
@@ -241,9 +246,9 @@ impl Check<'_> {
         let identities = as_each(&credentials, bound);
         let found = route.authorize(&head, &identities.iter().collect::<Vec<_>>(), &self.proofs, NOW);
         match found.map_err(|denial| denial.reason) {
-            Err(Reason::DpopProofInvalid | Reason::DpopProofMissing | Reason::DpopNonceRequired | Reason::DpopReplayed) => {
-                Err(shape.failure("no proof at all, not even the right one"))
-            }
+            Err(
+                Reason::DpopProofInvalid | Reason::DpopProofMissing | Reason::DpopNonceRequired | Reason::DpopReplayed,
+            ) => Err(shape.failure("no proof at all, not even the right one")),
             _ => Ok(()),
         }
     }
@@ -603,7 +608,10 @@ mod tests {
         let mut plan = shop();
         plan.forget_assurance(3);
         let failure = self_check(&plan).unwrap_err();
-        assert_eq!((failure.operation.as_str(), failure.case.as_str()), ("strong", "a user whose sign-in is not known"));
+        assert_eq!(
+            (failure.operation.as_str(), failure.case.as_str()),
+            ("strong", "a user whose sign-in is not known")
+        );
     }
 
     #[test]

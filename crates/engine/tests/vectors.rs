@@ -146,7 +146,10 @@ impl File {
             let secret = &self.credentials[caller].secret;
             headers.push(("authorization".to_owned(), format!("{scheme} {secret}").into()));
             for proof in request.proof.iter().flat_map(|proof| {
-                proof.make(&self.keys, &proofs::Occasion { method: &request.method, target: &request.target, secret, nonce, now })
+                proof.make(
+                    &self.keys,
+                    &proofs::Occasion { method: &request.method, target: &request.target, secret, nonce, now },
+                )
             }) {
                 headers.push(("dpop".to_owned(), proof.into_bytes()));
             }

@@ -48,7 +48,15 @@ impl Peer {
         // An address is digits, letters, dots and colons.
         let address_value =
             HeaderValue::from_str(&address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Peer { address, address_value, trusted, tls: false, client_certificate: false, certificate_thumbprint: None, http2: false }
+        Peer {
+            address,
+            address_value,
+            trusted,
+            tls: false,
+            client_certificate: false,
+            certificate_thumbprint: None,
+            http2: false,
+        }
     }
 }
 

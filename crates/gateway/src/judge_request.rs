@@ -12,12 +12,12 @@ use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 use stockade_engine::{
-    Admitted, Answer, BodyPlan, Credential, Credentials, Denial, Identity, Layer, Lookup, Mode, Outcome, Plan, Quota, Reason,
-    RequestHead, Route, SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION,
+    Admitted, Answer, BodyPlan, Credential, Credentials, Denial, Identity, Layer, Lookup, Mode, Outcome, Plan, Quota,
+    Reason, RequestHead, Route, SPACE_ADDRESS, SPACE_CLIENT, SPACE_OPERATION,
 };
 
-use crate::connection::Peer;
 use crate::body::{BodyFault, Budget, ClientBody};
+use crate::connection::Peer;
 use crate::head::{self, Fields};
 use crate::identity::Verified;
 use crate::refused::{Refusal, Refused};
@@ -258,11 +258,7 @@ impl Exchange {
         self.worker.shared.credentials.as_ref()?.cached(credential.kind, &credential.secret, operation)
     }
 
-    async fn resolve(
-        &self,
-        credential: &Credential<'_>,
-        operation: Option<&str>,
-    ) -> Result<Arc<Verified>, Refused> {
+    async fn resolve(&self, credential: &Credential<'_>, operation: Option<&str>) -> Result<Arc<Verified>, Refused> {
         let deny = |reason, evidence| Denial::new(Layer::Authenticate, reason, None, evidence);
         let unavailable = Reason::AuthorizationServerUnavailable;
         let Some(credentials) = &self.worker.shared.credentials else {

@@ -83,7 +83,17 @@ impl Exchange {
         let proxies = &worker.shared.config.listen.trusted_proxies;
         let address = head::client_address(peer.address, peer.trusted, proxies, request.headers());
         let record = Recorder::new(&worker, &force, request, address);
-        Exchange { worker, peer, pace, force, limits: Limits::default(), cors: Vec::new(), nonce: None, record, body: None }
+        Exchange {
+            worker,
+            peer,
+            pace,
+            force,
+            limits: Limits::default(),
+            cors: Vec::new(),
+            nonce: None,
+            record,
+            body: None,
+        }
     }
 
     /// All stages up to the upstream's answer.

@@ -100,9 +100,11 @@ impl Shared {
     pub fn new(parts: Parts) -> Shared {
         let proofs = Arc::new(parts.proofs);
         let counted = proofs.clone();
-        parts.metrics.read_at_scrape("stockade_dpop_proofs_remembered", "Used proofs that could be used again.", move || {
-            counted.used() as f64
-        });
+        parts.metrics.read_at_scrape(
+            "stockade_dpop_proofs_remembered",
+            "Used proofs that could be used again.",
+            move || counted.used() as f64,
+        );
         if let Some(credentials) = &parts.credentials {
             credentials.probe(parts.force.plan.audience());
         }

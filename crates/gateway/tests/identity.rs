@@ -313,7 +313,9 @@ fn a_valid_token_is_asked_for_once_and_then_remembered() {
         assert_eq!(scene.server.asked(), 1);
         // Neither is it an API key, nor good for another audience.
         assert!(scene.credentials.cached(ApiKey, "good token/+&=ü", None).is_none());
-        assert!(scene.credentials.resolve(ApiKey, "good token/+&=ü", RESOURCE, None).await.expect("an answer").is_none());
+        assert!(
+            scene.credentials.resolve(ApiKey, "good token/+&=ü", RESOURCE, None).await.expect("an answer").is_none()
+        );
         assert!(scene.cached("good token/+&=ü").is_some());
     });
 }
@@ -657,7 +659,8 @@ fn a_revoked_user_session_or_grant_takes_its_tokens_along_and_no_others() {
             scene.server.issue(secret, answer.clone());
             assert!(scene.resolve(secret).await.expect("an answer").is_some());
         }
-        let left = || -> String { tokens.iter().map(|(secret, _)| *secret).filter(|s| scene.cached(s).is_some()).collect() };
+        let left =
+            || -> String { tokens.iter().map(|(secret, _)| *secret).filter(|s| scene.cached(s).is_some()).collect() };
         assert_eq!(left(), "abcdef");
         for (revocation, remain) in [
             (json!({"kind": "grant", "grant_id": "g_1"}), "bcdef"),
@@ -749,7 +752,8 @@ fn canaries_measure_how_soon_a_revocation_arrives() {
         scene.until("two are measured", || async { measured.count() >= 2 }).await;
         assert_eq!(scene.metrics.revocation_canary_failures.value(), 0);
         let text = scene.metrics.encode();
-        let within = text.lines().find(|line| line.starts_with("stockade_revocation_canary_seconds_bucket{le=\"1.0\"}"));
+        let within =
+            text.lines().find(|line| line.starts_with("stockade_revocation_canary_seconds_bucket{le=\"1.0\"}"));
         assert!(within.is_some_and(|line| !line.ends_with(" 0")), "{within:?}");
     });
 }

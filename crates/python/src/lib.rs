@@ -91,9 +91,8 @@ impl Engine {
                 .find(|(secret, _)| *secret == credential.secret)
                 .and_then(|(_, known)| known.as_ref().filter(|identity| identity.kind == credential.kind).cloned())),
         };
-        let decide = || {
-            stockade_engine::decide_request(&self.plan, Some(&self.limiter), &self.proofs, &request, &resolve, now)
-        };
+        let decide =
+            || stockade_engine::decide_request(&self.plan, Some(&self.limiter), &self.proofs, &request, &resolve, now);
         request_dict(py, &decide())
     }
 

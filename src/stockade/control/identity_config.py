@@ -89,6 +89,7 @@ def identity_config(
         **policy.identity.model_dump(mode="json", include=SAME_NAMES),
         "people": policy.identity.people.model_dump() | {"scopes": dict(scope_texts or {})},
     }
+    config["people"]["scopes"] = dict(scope_texts or {})
     if embedded and policy.identity.mtls is not None:
         config["mtls"] = _mtls(policy.identity.mtls)
     if embedded and policy.identity.admin_api is not None:

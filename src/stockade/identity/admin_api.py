@@ -191,7 +191,8 @@ async def _reset_factors(call: Call) -> Response:
 
 
 async def _list_sessions(call: Call) -> Response:
-    found = await call.run(admin_people.list_sessions, _user_id(call))
+    idle_seconds = call.services.config.sessions.idle_seconds
+    found = await call.run(admin_people.list_sessions, _user_id(call), idle_seconds)
     return _json({"sessions": [session_json(row) for row in found]})
 
 

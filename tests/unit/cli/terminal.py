@@ -24,7 +24,7 @@ CHANGING = (
     (re.compile(r"\b[0-9a-f]{16}…"), "<sha256>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<date>"),
     (re.compile(r"(?<=<date> )\d\d:\d\d:\d\d(\+00:00)?"), "<time>"),
-    (re.compile(r'(?<="created_at": )\d{10}\b'), "<seconds>"),
+    (re.compile(r'(?<=d_at": |s_at": )\d{10}\b'), "<seconds>"),
     (re.compile(r"\b[\w-]{43}(?= +ES256)"), "<kid>"),
     (re.compile(r"\d+ bytes, compiled in [\d.]+ s"), "<n> bytes, compiled in <n> s"),
 )

@@ -34,10 +34,14 @@ def test_payload_is_canonical_json_of_format_1(workshop: Workshop) -> None:
     assert payload["format"] == 1
     assert payload["authentication"] == {
         "issuer": "https://localhost:8444", "audience": "https://localhost:8443", "scopes_supported": [],
+        "dpop": {
+            "origins": ["https://localhost:8443", "https://127.0.0.1:8443"], "nonce": True, "max_age_seconds": 60
+        },
+        "acr_order": ["pwd", "mfa", "phr"],
     }  # fmt: skip
     assert set(payload["operations"][0]) == {
         "id", "method", "paths", "pointer", "deny", "modes", "security", "parameters", "unknown_query", "body",
-        "responses", "limit", "upgrade", "stream_response",
+        "responses", "limit", "acr", "max_age_seconds", "internal_token", "upgrade", "stream_response",
     }  # fmt: skip
 
 

@@ -83,7 +83,13 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("value-unconstrained", prop({}), {}),
     ("operation-unsupported", {"security": [{"nowhere": []}]}, {}),
     ("description-doubtful", {"responses": {"200": {}}}, {}),
-    ("extension-not-enforced", {"x-stockade": {"acr": "mfa"}}, {}),
+    ("extension-not-enforced", {"x-stockade": {"scope": "read"}}, {}),
+    ("acr-unknown", {"x-stockade": {"acr": ["mfa", "gold"]}}, {}),
+    (
+        "acr-unmet",
+        {"x-stockade": {"max_age": 60}, "security": [{"oauth": ["read"]}, {"it": []}]},
+        scheme(type="apiKey", **{"in": "header", "name": "X-Key"}),
+    ),
 ]
 
 
@@ -113,6 +119,14 @@ def _without_security(folder: Path) -> list[Finding]:
 def test_a_sound_api_has_no_finding(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"v": {"type": "string", "maxLength": 5}}}
     assert run(tmp_path, body(schema)) == []
+
+
+def test_how_users_sign_in_is_asked_without_a_finding(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"v": {"type": "string", "maxLength": 5}}}
+    asked = {**body(schema), "x-stockade": {"acr": "mfa", "max_age": 60, "internal_token": "operation"}}
+    assert run(tmp_path, asked) == []
+    elsewhere = "identity: {issuer: 'https://idp.example.com'}\n"
+    assert run(tmp_path, {**asked, "x-stockade": {"acr": "urn:gold"}}, sections=elsewhere) == []
 
 
 def test_the_severest_come_first(tmp_path: Path) -> None:

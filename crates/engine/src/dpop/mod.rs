@@ -79,7 +79,8 @@ impl ProofRules {
         if raw.max_age_seconds == 0 || raw.max_age_seconds > MAX_LIFE_SECONDS {
             return Err(refuse(format!("max_age_seconds is not between 1 and {MAX_LIFE_SECONDS}")));
         }
-        let read = |origin: &String| target::read_origin(origin).ok_or_else(|| refuse(format!("`{origin}` is not an origin")));
+        let read =
+            |origin: &String| target::read_origin(origin).ok_or_else(|| refuse(format!("`{origin}` is not an origin")));
         let origins = raw.origins.iter().map(read).collect::<Result<_, _>>()?;
         Ok(ProofRules { origins, nonce: raw.nonce, max_age_seconds: raw.max_age_seconds })
     }

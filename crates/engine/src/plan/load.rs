@@ -12,8 +12,8 @@ use super::routing::{Router, Template};
 use super::security::{Security, Traits};
 use super::{METADATA_PATH, Names, Operation, Plan};
 use crate::bundle::{
-    Authentication, BundleError, KeyPlace, Payload, PayloadBody, PayloadHeader, PayloadOperation, PayloadResponse,
-    InternalToken, PayloadSizes, UnknownQuery,
+    Authentication, BundleError, InternalToken, KeyPlace, Payload, PayloadBody, PayloadHeader, PayloadOperation,
+    PayloadResponse, PayloadSizes, UnknownQuery,
 };
 use crate::dpop::{ALGORITHMS, ProofRules};
 use crate::limits::Quota;

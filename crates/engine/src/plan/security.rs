@@ -149,7 +149,8 @@ impl Security {
     /// RFC 6750 §2.3: a token in a query ends up in logs, so it is refused wherever the description does not demand it.
     fn refuse_token_in_query(&self, head: &RequestHead<'_>, pointer: &str) -> Result<(), Denial> {
         let Some(query) = head.query else { return Ok(()) };
-        let named = !self.traits.declares_access_token && !matches!(in_query(head.query, "access_token"), Presented::Absent);
+        let named =
+            !self.traits.declares_access_token && !matches!(in_query(head.query, "access_token"), Presented::Absent);
         if named || query_leaks_token(query) {
             return Err(deny(Reason::TokenInQuery, pointer, "a token stands in the query"));
         }
@@ -194,7 +195,9 @@ impl Security {
         match self.judge(head, identities, scene) {
             Ok(()) => Ok(Admitted::Known),
             // Credentials that do not hold are ignored here; one that would hold with a new nonce, or with more room, is not.
-            Err(denial) if self.public && !matches!(denial.reason, Reason::DpopNonceRequired | Reason::DpopCapacity) => {
+            Err(denial)
+                if self.public && !matches!(denial.reason, Reason::DpopNonceRequired | Reason::DpopCapacity) =>
+            {
                 Ok(Admitted::Anonymous)
             }
             Err(denial) => Err(denial),
@@ -236,12 +239,7 @@ impl Security {
     }
 
     /// Whether each credential comes from whoever it is bound to (RFC 8705 §3, RFC 9449 §7).
-    fn prove(
-        &self,
-        head: &RequestHead<'_>,
-        by_slot: &[Option<&Identity>],
-        scene: &Scene<'_>,
-    ) -> Result<(), Denial> {
+    fn prove(&self, head: &RequestHead<'_>, by_slot: &[Option<&Identity>], scene: &Scene<'_>) -> Result<(), Denial> {
         for (slot, identity) in self.slots.iter().zip(by_slot) {
             let Some(identity) = identity else { continue };
             let binding = &identity.confirmation;
@@ -450,7 +448,9 @@ impl Scene<'_> {
     fn satisfies(&self, acr: &str, wanted: &[String]) -> bool {
         let rank = |acr: &str| self.acr_order.iter().position(|known| known == acr);
         let have = rank(acr);
-        wanted.iter().any(|wanted| wanted == acr || matches!((have, rank(wanted)), (Some(have), Some(rank)) if have >= rank))
+        wanted
+            .iter()
+            .any(|wanted| wanted == acr || matches!((have, rank(wanted)), (Some(have), Some(rank)) if have >= rank))
     }
 
     fn verify(&self, head: &RequestHead<'_>, token: &str, jkt: &[u8; 32]) -> Result<(), Denial> {

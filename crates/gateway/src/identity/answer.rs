@@ -135,11 +135,12 @@ pub(crate) fn read(
     let mut internal_token = HeaderValue::try_from(format!("Bearer {}", active.internal_token))
         .map_err(|_| "the internal token cannot stand in a header")?;
     internal_token.set_sensitive(true);
-    let usable = [Some(active.internal_token_exp.saturating_sub(margin(active.internal_token_exp - unix_now))), active.exp]
-        .into_iter()
-        .flatten()
-        .map(|end| Duration::from_secs(end.saturating_sub(unix_now)))
-        .fold(cache_for, Duration::min);
+    let usable =
+        [Some(active.internal_token_exp.saturating_sub(margin(active.internal_token_exp - unix_now))), active.exp]
+            .into_iter()
+            .flatten()
+            .map(|end| Duration::from_secs(end.saturating_sub(unix_now)))
+            .fold(cache_for, Duration::min);
     let mut scopes: Vec<String> = active.scope.split_ascii_whitespace().map(str::to_owned).collect();
     scopes.sort_unstable();
     scopes.dedup();
@@ -166,7 +167,11 @@ pub(crate) fn read(
 
 /// How long before its end an internal token that lives for `seconds` is no longer sent.
 fn margin(seconds: u64) -> u64 {
-    if seconds > SHORT_INTERNAL_TOKEN_SECONDS { INTERNAL_TOKEN_MARGIN_SECONDS } else { SHORT_INTERNAL_TOKEN_MARGIN_SECONDS }
+    if seconds > SHORT_INTERNAL_TOKEN_SECONDS {
+        INTERNAL_TOKEN_MARGIN_SECONDS
+    } else {
+        SHORT_INTERNAL_TOKEN_MARGIN_SECONDS
+    }
 }
 
 /// A page of the revocation feed.

@@ -141,7 +141,8 @@ impl Fallen {
     }
 
     fn covers(&self, verified: &Verified) -> bool {
-        let among = |names: &HashSet<String>, name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
+        let among =
+            |names: &HashSet<String>, name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
         let Verified { identity, roots, .. } = verified;
         self.clients.contains(&identity.client_id)
             || self.users.contains(&identity.subject)
@@ -226,13 +227,7 @@ impl Credentials {
     /// Asks the authorization server; `None`: invalid. Many who ask for one credential at once make one question.
     ///
     /// `resource` is the audience that the credential must be for. Returns within about twice `timeout_ms`.
-    pub async fn resolve(
-        &self,
-        kind: CredentialKind,
-        secret: &str,
-        resource: &str,
-        operation: Option<&str>,
-    ) -> Answer {
+    pub async fn resolve(&self, kind: CredentialKind, secret: &str, resource: &str, operation: Option<&str>) -> Answer {
         let place = Place::of(secret, operation);
         if self.memory.known_invalid(kind, place.digest) {
             self.memory.metrics.credential_negative_hits.inc();
@@ -393,7 +388,14 @@ mod tests {
             auth_time: None,
         };
         let (roots, digest) = (Roots::default(), [0; 32]);
-        Arc::new(Verified { identity, roots, digest, internal_token: HeaderValue::from_static("Bearer x"), usable_until, expires_at })
+        Arc::new(Verified {
+            identity,
+            roots,
+            digest,
+            internal_token: HeaderValue::from_static("Bearer x"),
+            usable_until,
+            expires_at,
+        })
     }
 
     #[test]
