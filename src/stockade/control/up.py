@@ -32,7 +32,7 @@ from stockade.supervised import SUPERVISOR
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stockade.control.admin_gateway import AdminGate
@@ -106,6 +106,7 @@ class Installation:
         self._state = state
         self._say = say
         self._policy: Policy
+        self._watcher: Watcher
         self._built: Built
         self._sockets: list[socket.socket] = []
         self._gateway: Part
@@ -155,6 +156,8 @@ class Installation:
         self._policy = self._with_ports(asked)
         self._prepare_certificates()
         description = bundles.load_description(self._policy)
+        # Now, not when all is ready: what is written meanwhile must count as a change.
+        self._watcher = Watcher(self._inputs(description.inputs))
         self._identity_config = self._make_identity_config(description)
         self._identity = Part(self._identity_part(self._identity_config), self._remark)
         self._built, _ = await asyncio.gather(
@@ -205,9 +208,8 @@ class Installation:
     # Changes
 
     async def _watch(self) -> None:
-        watcher = Watcher(self._inputs())
         while True:
-            changed = await watcher.wait(self._reload)
+            changed = await self._watcher.wait(self._reload)
             forced = self._reload.is_set()
             self._reload.clear()
             try:
@@ -218,7 +220,7 @@ class Installation:
                 self._say(f"the change is not in force: {error}" + (f" (hint: {error.hint})" if error.hint else ""))
             except Exception as error:  # noqa: BLE001  # a bug in the compiler must not end the gate
                 self._say(f"the change is not in force: internal error {type(error).__name__}: please report it")
-            watcher.retarget(self._inputs())
+            self._watcher.retarget(self._inputs(self._built.inputs))
 
     async def _apply(self, *, certificates: bool | set[Path]) -> None:
         loop = asyncio.get_running_loop()
@@ -307,9 +309,9 @@ class Installation:
             if new != old:
                 raise InputError(f"`{name}` cannot change while running", hint="stop Stockade and start it again")
 
-    def _inputs(self) -> list[Path]:
+    def _inputs(self, described: Sequence[Path]) -> list[Path]:
         policy_file = [self._policy.file] if self._policy.file else []
-        return [*policy_file, *self._built.inputs, *self._certificate_files()]
+        return [*policy_file, *described, *self._certificate_files()]
 
     def _certificate_files(self) -> list[Path]:
         tls = self._policy.listen.tls
