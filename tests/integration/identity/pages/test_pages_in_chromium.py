@@ -291,7 +291,7 @@ def test_a_device_is_connected_by_its_code(people_server: Server, browser: Brows
         sign_in(browser, user.username)
         browser.until(lambda page: page.heading == "Connect Kitchen display?")
         assert "in front of you" in browser.text
-        browser.press("Yes, connect")
+        browser.press("Connect")
         browser.until(lambda page: page.path == "/device/done")
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
