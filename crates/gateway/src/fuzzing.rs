@@ -14,7 +14,7 @@ use crate::connection::Peer;
 use crate::deadlines::{Pace, Upgrade};
 use crate::guard::Guard;
 use crate::head;
-use crate::identity::answer::{Introspected, Page, Revoked, read};
+use crate::identity::answer::{Expected, Introspected, Page, Revoked, read};
 use crate::upstream::Asked;
 use crate::wire::Wire;
 
@@ -37,7 +37,8 @@ pub fn introspection(
     unix_now: u64,
 ) -> Result<Option<(Identity, HeaderValue, Duration)>, &'static str> {
     let now = Instant::now();
-    Ok(match read(json, asked, [0; 32], cache_for, now, unix_now)? {
+    let expected = Expected { kind: asked, digest: [0; 32], for_operation: false };
+    Ok(match read(json, &expected, cache_for, now, unix_now)? {
         Introspected::Invalid => None,
         Introspected::Valid(verified) => {
             let usable = verified.usable_for(now);

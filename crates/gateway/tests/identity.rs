@@ -628,7 +628,7 @@ fn an_api_key_without_an_end_is_remembered() {
         assert!(resolve(AccessToken).await.expect("an answer").is_none());
         let verified = resolve(ApiKey).await.expect("an answer").expect("valid");
         assert_eq!((verified.identity.expires_at, verified.identity.audience.len()), (None, 2));
-        assert!(scene.credentials.cached(ApiKey, "key").is_some());
+        assert!(scene.credentials.cached(ApiKey, "key", None).is_some());
         assert!(scene.cached("key").is_none());
     });
 }
@@ -734,10 +734,12 @@ fn a_token_of_seconds_is_sent_for_seconds() {
         let mut answer = token("c_1");
         answer["internal_token_exp"] = json!(now() as u64 + 4);
         scene.server.issue("good", answer);
-        assert!(scene.resolve("good").await.expect("an answer").is_some());
-        assert!(scene.cached("good").is_some());
+        let operation = Some("GET /a");
+        let found = scene.credentials.resolve(AccessToken, "good", RESOURCE, operation).await;
+        assert!(found.expect("an answer").is_some());
+        assert!(scene.credentials.cached(AccessToken, "good", operation).is_some());
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert!(scene.cached("good").is_none(), "sent until its very end");
+        assert!(scene.credentials.cached(AccessToken, "good", operation).is_none(), "sent until its very end");
     });
 }
 

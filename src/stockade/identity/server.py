@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -278,8 +278,13 @@ async def _keep_keys(services: Services, seal: Seal) -> None:
     """See rotations made elsewhere, rotate by age, and notice when keys are gone."""
     while True:
         await asyncio.sleep(KEYS_SECONDS)
-        with suppress(Unavailable):
+        try:
             await refresh_keys(services, seal)
+        except Unavailable:
+            continue
+        except Exception as error:  # noqa: BLE001 - must go on: what the rows hold may be mended
+            services.keyring = None
+            log_defect("signing_keys_unreadable", error)
 
 
 async def refresh_keys(services: Services, seal: Seal) -> None:

@@ -171,7 +171,7 @@ STANDARDS = (
 3.2.1 | A secret comes with `client_secret_expires_at`
 3.2.2 | Errors are 400 with `invalid_redirect_uri` or `invalid_client_metadata`
 2 | `jwks_uri` and `jwks` do not stand together | `jwks_uri` is refused: the server never fetches what a client names
-2.3 | Software statements are verified | software statements are not offered; one that comes is ignored
+2.3 | Software statements are verified | software statements are not offered; one that comes is refused aloud
 5 | Redirect URIs are https, loopback or of the app itself
 """),
     ),

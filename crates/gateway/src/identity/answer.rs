@@ -11,10 +11,9 @@ use stockade_engine::{Confirmation, CredentialKind, Identity};
 
 use super::{Roots, Verified};
 
-/// The internal token must outlive the request that it is sent with, and one that lives for seconds must be of some use.
+/// The internal token must outlive the request that it is sent with; one that lives for seconds must be of some use as well.
 const INTERNAL_TOKEN_MARGIN_SECONDS: u64 = 5;
-const SHORT_INTERNAL_TOKEN_MARGIN_SECONDS: u64 = 2;
-const SHORT_INTERNAL_TOKEN_SECONDS: u64 = 15;
+const OPERATION_TOKEN_MARGIN_SECONDS: u64 = 2;
 
 /// A usable introspection answer (RFC 7662 §2.2).
 pub(crate) enum Introspected {
@@ -94,11 +93,19 @@ enum TokenType {
     ApiKey,
 }
 
+/// What the question was about.
+pub(crate) struct Expected {
+    pub(crate) kind: CredentialKind,
+    /// Of the credential.
+    pub(crate) digest: [u8; 32],
+    /// Whether an internal token for one operation was asked for.
+    pub(crate) for_operation: bool,
+}
+
 /// Reads an answer that came at `now`, `unix_now` by the wall clock. `Err` says what is wrong, without repeating it.
 pub(crate) fn read(
     json: &[u8],
-    asked: CredentialKind,
-    digest: [u8; 32],
+    asked: &Expected,
     cache_for: Duration,
     now: Instant,
     unix_now: u64,
@@ -119,7 +126,7 @@ pub(crate) fn read(
     if active.exp.is_none() && kind == CredentialKind::AccessToken {
         return Err("an access token without an end");
     }
-    if kind != asked || active.exp.is_some_and(|exp| exp <= unix_now) {
+    if kind != asked.kind || active.exp.is_some_and(|exp| exp <= unix_now) {
         return Ok(Introspected::Invalid);
     }
     if active.internal_token_exp <= unix_now {
@@ -135,12 +142,12 @@ pub(crate) fn read(
     let mut internal_token = HeaderValue::try_from(format!("Bearer {}", active.internal_token))
         .map_err(|_| "the internal token cannot stand in a header")?;
     internal_token.set_sensitive(true);
-    let usable =
-        [Some(active.internal_token_exp.saturating_sub(margin(active.internal_token_exp - unix_now))), active.exp]
-            .into_iter()
-            .flatten()
-            .map(|end| Duration::from_secs(end.saturating_sub(unix_now)))
-            .fold(cache_for, Duration::min);
+    let margin = if asked.for_operation { OPERATION_TOKEN_MARGIN_SECONDS } else { INTERNAL_TOKEN_MARGIN_SECONDS };
+    let usable = [Some(active.internal_token_exp.saturating_sub(margin)), active.exp]
+        .into_iter()
+        .flatten()
+        .map(|end| Duration::from_secs(end.saturating_sub(unix_now)))
+        .fold(cache_for, Duration::min);
     let mut scopes: Vec<String> = active.scope.split_ascii_whitespace().map(str::to_owned).collect();
     scopes.sort_unstable();
     scopes.dedup();
@@ -161,17 +168,8 @@ pub(crate) fn read(
     };
     let roots = Roots { session_id: active.sid, grant_id: active.grant_id };
     let usable_until = now.checked_add(usable).unwrap_or(now);
-    let expires_at = active.exp;
+    let (digest, expires_at) = (asked.digest, active.exp);
     Ok(Introspected::Valid(Box::new(Verified { identity, roots, digest, internal_token, usable_until, expires_at })))
-}
-
-/// How long before its end an internal token that lives for `seconds` is no longer sent.
-fn margin(seconds: u64) -> u64 {
-    if seconds > SHORT_INTERNAL_TOKEN_SECONDS {
-        INTERNAL_TOKEN_MARGIN_SECONDS
-    } else {
-        SHORT_INTERNAL_TOKEN_MARGIN_SECONDS
-    }
 }
 
 /// A page of the revocation feed.

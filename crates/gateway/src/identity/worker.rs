@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 use zeroize::Zeroizing;
 
-use super::answer::{Introspected, read};
+use super::answer::{Expected, Introspected, read};
 use super::{
     Answer, Command, Fallen, INVALID_FOR, Key, Memory, Place, Question, Unavailable, Verified, canary, feed, kind_key,
     unix_seconds,
@@ -254,7 +254,9 @@ impl Worker {
             metrics.introspections_failed.inc();
             return None;
         }
-        let read = read(&body, asked.kind, asked.place.digest, self.cache_for, Instant::now(), unix_seconds());
+        let Asked { kind, place: Place { digest, .. }, operation, .. } = *asked;
+        let expected = Expected { kind, digest, for_operation: operation.is_some() };
+        let read = read(&body, &expected, self.cache_for, Instant::now(), unix_seconds());
         match &read {
             Ok(Introspected::Valid(_)) => metrics.introspections_active.inc(),
             Ok(Introspected::Invalid) => metrics.introspections_inactive.inc(),
