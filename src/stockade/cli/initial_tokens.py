@@ -73,7 +73,8 @@ def create(
 def list_tokens(place: Place, as_json: bool) -> None:
     """List them, with the uses that are left."""
     with identity_storage(place) as storage:
-        found = [_shown(token) for token in registration.list_initial_access_tokens(storage)]
+        tokens = registration.list_initial_access_tokens(storage)
+    found = [_shown(token) for token in sorted(tokens, key=lambda token: (-token.created_at, token.name))]
     output.emit(found, as_json=as_json, text=lambda shown: "\n\n".join(lines(one) for one in shown))
 
 

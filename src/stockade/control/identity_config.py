@@ -22,7 +22,7 @@ OPENID_SCOPES = ("openid", "profile", "email", "offline_access")
 # What the administration API asks for (identity/admin_openapi.yaml).
 ADMIN_SCOPE = "stockade:admin"
 # Sections that read the same in both files.
-SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions"}
+SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions", "dpop"}
 
 
 def scopes_of(description: Description) -> tuple[str, ...]:
@@ -89,7 +89,6 @@ def identity_config(
         **policy.identity.model_dump(mode="json", include=SAME_NAMES),
         "people": policy.identity.people.model_dump() | {"scopes": dict(scope_texts or {})},
     }
-    config["people"]["scopes"] = dict(scope_texts or {})
     if embedded and policy.identity.mtls is not None:
         config["mtls"] = _mtls(policy.identity.mtls)
     if embedded and policy.identity.admin_api is not None:
