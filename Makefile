@@ -37,6 +37,8 @@ run: setup
 
 test: setup check
 	@sh scripts/install-test-programs.sh
+	@sh scripts/install-test-clients.sh
+	@sh scripts/install-test-clients.sh tests/integration/identity/pages/node
 	cargo test --release --locked -p stockade-engine -p stockade-gateway -p stockade-fuzz
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -98,6 +98,28 @@ def _wrk(endpoint: Endpoint, method: str, seconds: float) -> tuple[int, float]:
     return result["requests"], result["requests"] / result["seconds"]
 
 
+def run_wrk(script: str, url: str, environment: dict[str, str], seconds: float, pids: list[int]) -> Rate:
+    """Load a URL from one thread with 32 connections by a script of ours. Raises InvalidError."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(HERE / script), url]
+    before = cpu_seconds(pids)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + 60,
+    )
+    used = cpu_seconds(pids) - before
+    found = re.search(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
+    if not found:
+        raise InvalidError(f"{script}: wrk said {done.stdout[-300:]} {done.stderr[-300:]}")
+    result = json.loads(found[1])
+    if result["refused"] or result["broken"] or not result["requests"]:
+        raise InvalidError(f"{script} at {url}: {result}")
+    return Rate(result["requests"] / result["seconds"], used * 1e6 / result["requests"])
+
+
 def _h2load(endpoint: Endpoint, method: str, seconds: float) -> tuple[int, float]:
     command = ["h2load", "-t1", f"-c{CONNECTIONS}", "-m1", "-D", str(max(1, round(seconds)))]
     if endpoint.token:

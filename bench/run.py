@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench import dpop, identity
 from bench.api import GET_TARGET, description
 from bench.load import InvalidError, Rate, ask, check, handshakes, kb_per_idle_connection, latency, throughput
 from bench.peers import Endpoint, Envoy, Nginx, Peer, Upstream, make_certificate
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
-PARTS = ("rps", "latency", "handshakes", "memory", "engine", "compile", "operations")
+PARTS = ("rps", "latency", "handshakes", "memory", "engine", "compile", "identity", "operations")
 ATTACK = "/v1/orders/4711?currency=1%27%20OR%20%271%27=%271%27%20UNION%20SELECT%20password%20FROM%20users--"
 AGAINST = {
     "nginx": ("stockade", "nginx"),
@@ -80,13 +81,16 @@ def main() -> int:
         print(f"bench: error: not installed: {', '.join(missing)}\nbench: hint: run bench/setup.sh", file=sys.stderr)
         return 1
     bench = Bench(options.rounds, options.seconds, options.connections)
-    peers: list[Peer] = [Nginx(), Nginx("modsecurity_crs", rules=True), Envoy()]
+    # The authorization server has a peer of its own.
+    others = set(options.only) != {"identity"}
+    peers: list[Peer] = [Nginx(), Nginx("modsecurity_crs", rules=True), Envoy()] if others else []
     upstream, stockade = Upstream(), Stockade()
     try:
         bench.upstream_port = upstream.start(WORK)
         for peer in peers:
             bench.add(peer.name, peer.start(WORK, bench.upstream_port), peer.pids, peer.version())
-        _check_peers(bench)
+        if others:
+            _check_peers(bench)
         _start_stockade(bench, stockade)
         for part in options.only:
             _measure(part, bench, stockade)
@@ -95,7 +99,7 @@ def main() -> int:
         for peer in peers:
             peer.stop()
         upstream.stop()
-    _write(bench)
+    _write(bench, kept=_earlier() if set(options.only) != set(PARTS) else {})
     return 0
 
 
@@ -145,6 +149,7 @@ def _measure(part: str, bench: Bench, stockade: Stockade) -> None:
         "operations": _operations,
         "compile": _compile,
         "engine": _engine,
+        "identity": _identity,
     }
     print(f"{part} …", flush=True)
     try:
@@ -262,6 +267,18 @@ def _engine(bench: Bench, stockade: Stockade) -> None:
     bench.results["engine_us"] = round(stockade.engine_us(_described(10), WORK), 2)
 
 
+def _identity(bench: Bench, stockade: Stockade) -> None:
+    """Tokens and introspection beside oidc-provider; then DPoP beside bearer at the gate."""
+    certificate, key = make_certificate(WORK)
+    found, details = identity.measure(WORK, certificate, key, bench.rounds, bench.seconds)
+    bench.details["identity"] = details
+    if bench.stockade is not None:
+        tls = bench.endpoints["stockade_tls"]
+        arguments = (WORK, tls, stockade.bound_client(), bench.pids[tls.name], bench.rounds, bench.seconds)
+        found["dpop_vs_bearer"], bench.details["dpop"] = dpop.measure(*arguments)
+    bench.results["identity"] = found
+
+
 def _described(operations: int) -> Path:
     path = WORK / f"openapi-{operations}.json"
     path.write_text(json.dumps(description(operations), indent=1))
@@ -306,15 +323,29 @@ ORDER = (
     "ready_seconds",
     "idle_mb",
     "kb_per_idle_tls_connection",
+    "identity",
 )
 
 
-def _write(bench: Bench) -> None:
-    bench.results["machine"] = _machine(bench)
-    ordered = {key: bench.results[key] for key in ORDER if key in bench.results}
+def _earlier() -> dict[str, Any]:
+    """What results.json holds: a run of some parts replaces those alone."""
+    file = HERE / "results.json"
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return kept
+
+
+def _write(bench: Bench, kept: dict[str, Any]) -> None:
+    if kept:
+        # Seen on the way, but not what was asked for.
+        bench.details |= {name: bench.results.pop(name, None) for name in ("ready_seconds", "idle_mb")}
+    found = kept | bench.results
+    found["machine"] = kept.get("machine") or _machine(bench)
+    if "identity" in bench.results:
+        found["identity"] = {**bench.results["identity"], "time": _machine(bench)["time"]}
+    ordered = {key: found[key] for key in ORDER if key in found}
     (HERE / "results.json").write_text(json.dumps(ordered, indent=2) + "\n")
     (WORK / "details.json").write_text(json.dumps({**ordered, "details": bench.details}, indent=2) + "\n")
-    print(table(ordered, bench.details))
+    print(table({key: bench.results[key] for key in ORDER if key in bench.results}, bench.details))
 
 
 def table(results: dict[str, Any], details: dict[str, Any]) -> str:

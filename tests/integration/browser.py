@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from selenium.webdriver.remote.webelement import WebElement
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 def require_chromium() -> None:
@@ -87,6 +87,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(executable_path=str(CHROMEDRIVER)))
         self.driver.set_page_load_timeout(WAIT_SECONDS)
+        self._authenticator = False
         self.scheme("dark" if dark else "light")
 
     def __enter__(self) -> Self:
@@ -94,6 +95,17 @@ class Browser:
 
     def __exit__(self, *_: object) -> None:
         self.driver.quit()
+
+    def forget(self) -> None:
+        """Back to how it was when it started: no cookie, no device plugged in, a desk, by day."""
+        self.driver.get("about:blank")
+        if self._authenticator:
+            self.driver.remove_virtual_authenticator()
+            self._authenticator = False
+        self.command("Network.clearBrowserCookies")
+        self.command("Emulation.clearDeviceMetricsOverride")
+        self.scheme("light")
+        self.complaints()
 
     def scheme(self, name: str) -> None:
         """`light` or `dark`, at once."""
@@ -179,6 +191,7 @@ class Browser:
             is_user_verified=verified,
         )
         self.driver.add_virtual_authenticator(options)
+        self._authenticator = True
 
     def complaints(self) -> list[str]:
         """What the console holds: refused by the content security policy, failed scripts."""

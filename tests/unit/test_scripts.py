@@ -33,9 +33,9 @@ def put(folder: Path, name: str, script: str = "exit 0") -> None:
     path.chmod(0o755)
 
 
-def run(script: str, tools: Path) -> tuple[int, str, str]:
+def run(script: str, tools: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        ["sh", str(ROOT / "scripts" / script)],
+        ["sh", str(ROOT / "scripts" / script), *arguments],
         cwd=tools.parent, env={"PATH": str(tools), "LANG": os.environ.get("LANG", "C")}, capture_output=True, text=True,
         check=False, timeout=60,
     )  # fmt: skip
@@ -157,3 +157,19 @@ def test_missing_test_programs_are_one_line_where_they_cannot_be_had(machine: Pa
     assert last.startswith("test: ")
     assert "chromium chromium-driver" in last
     assert last.endswith("are skipped")
+
+
+def test_clients_are_installed_as_their_lock_file_has_them_and_once(machine: Path) -> None:
+    folder, called = machine.parent / "node", machine.parent / "called"
+    (folder / "node_modules").mkdir(parents=True)
+    (folder / "package-lock.json").write_text("{}")
+    assert run("install-test-clients.sh", machine, str(folder))[1].endswith("are skipped\n")
+    put(machine, "npm", f'echo "$@" >>{called}; echo {{}} >{folder}/node_modules/.package-lock.json')
+    assert "installing the clients" in run("install-test-clients.sh", machine, str(folder))[1]
+    assert called.read_text() == f"ci --prefix {folder} --ignore-scripts --no-audit --no-fund\n"
+    assert run("install-test-clients.sh", machine, str(folder)) == (0, "", "")
+    os.utime(folder / "package-lock.json", (2_000_000_000, 2_000_000_000))
+    put(machine, "npm", "echo npm error no such host; exit 1")
+    status, out, errors = run("install-test-clients.sh", machine, str(folder))
+    assert (status, errors) == (0, "")
+    assert "cannot be installed (npm error no such host); the tests" in out

@@ -1,7 +1,5 @@
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10 §3, §4: structured field lists).
 
-use std::fmt::Write;
-
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use stockade_engine::{LimitState, Quota};
@@ -34,23 +32,46 @@ impl Limits {
         let told = || {
             self.0.iter().filter(|checked| self.0.len() == 1 || checked.policy != "address" || !checked.state.allowed)
         };
-        let mut policies = String::new();
-        let mut states = String::new();
-        for Checked { policy, quota, state } in told() {
-            let comma = if policies.is_empty() { "" } else { ", " };
-            let LimitState { remaining, reset_seconds, .. } = state;
-            // Writing to a string does not fail.
-            let _ = write!(policies, "{comma}\"{policy}\";q={};w={}", quota.requests, quota.period_seconds);
-            let _ = write!(states, "{comma}\"{policy}\";r={remaining};t={reset_seconds}");
-        }
-        if policies.is_empty() {
+        if told().next().is_none() {
             return;
         }
-        for (name, text) in [(RATELIMIT_POLICY, policies), (RATELIMIT, states)] {
-            if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
-                headers.insert(name, value);
-            }
+        let policies = told().map(|Checked { policy, quota, .. }| Item {
+            policy,
+            first: (b";q=", u64::from(quota.requests)),
+            second: (b";w=", u64::from(quota.period_seconds)),
+        });
+        let states = told().map(|Checked { policy, state, .. }| Item {
+            policy,
+            first: (b";r=", u64::from(state.remaining)),
+            second: (b";t=", state.reset_seconds),
+        });
+        insert(headers, RATELIMIT_POLICY, policies);
+        insert(headers, RATELIMIT, states);
+    }
+}
+
+/// `"policy";a=1;b=2`.
+struct Item {
+    policy: &'static str,
+    first: (&'static [u8], u64),
+    second: (&'static [u8], u64),
+}
+
+/// Every answer has these fields: no formatting machinery.
+fn insert(headers: &mut HeaderMap, name: HeaderName, items: impl Iterator<Item = Item>) {
+    let mut text: SmallVec<[u8; 128]> = SmallVec::new();
+    let mut digits = itoa::Buffer::new();
+    for Item { policy, first, second } in items {
+        text.extend_from_slice(if text.is_empty() { b"\"" } else { b", \"" });
+        text.extend_from_slice(policy.as_bytes());
+        text.push(b'"');
+        for (parameter, value) in [first, second] {
+            text.extend_from_slice(parameter);
+            text.extend_from_slice(digits.format(value).as_bytes());
         }
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&text) {
+        headers.insert(name, value);
     }
 }
 

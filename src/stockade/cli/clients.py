@@ -84,7 +84,7 @@ def create(place: Place, name: str, scopes: tuple[str, ...], asked: Registration
     metadata = admin.parse_metadata(unasked | dict(asked.metadata))
     with identity_storage(place, make=True) as storage:
         made = admin.create_client(
-            storage, name, _split(scopes), method, asked.jwks, api_key=api_key, metadata=metadata
+            storage, name, split_scopes(scopes), method, asked.jwks, api_key=api_key, metadata=metadata
         )
     shown: dict[str, Any] = {
         "client_id": made.client_id,
@@ -130,7 +130,7 @@ def update(
     """
     changes = admin.ClientChanges(
         name=name,
-        scopes=_split(scopes) if scopes else None,
+        scopes=split_scopes(scopes) if scopes else None,
         auth_method=asked.auth_method,
         jwks=asked.jwks,
         metadata=asked.metadata,
@@ -211,7 +211,7 @@ def api_key(
 ) -> None:
     """Make an API key for a client, shown once."""
     with identity_storage(place) as storage:
-        made = admin.create_api_key(storage, name_or_id, _split(scopes) if scopes else None, name, expires_in)
+        made = admin.create_api_key(storage, name_or_id, split_scopes(scopes) if scopes else None, name, expires_in)
     shown = {
         "api_key_id": made.key_id,
         "client_id": made.client_id,
@@ -223,7 +223,7 @@ def api_key(
         output.say(KEEP)
 
 
-def _split(scopes: tuple[str, ...]) -> list[str]:
+def split_scopes(scopes: tuple[str, ...]) -> list[str]:
     """`--scope "a b"` and `--scope a --scope b` are the same."""
     return [scope for entry in scopes for scope in entry.split()]
 

@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "up": "stockade.cli.up:up",
         "status": "stockade.cli.up:status",
         "reload": "stockade.cli.up:reload",
-        "client": "stockade.cli.clients:client",
+        "client": "stockade.cli.initial_tokens:client",
         "user": "stockade.cli.users:user",
         "token": "stockade.cli.tokens:token",
         "keys": "stockade.cli.keys:keys",

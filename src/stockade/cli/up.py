@@ -82,6 +82,8 @@ def describe(ready: Ready) -> str:
         f"  token endpoint    {ready.token_endpoint}",
         f"  issuer            {ready.issuer_url}",
     ]
+    if ready.admin_api_url is not None:
+        lines.append(f"  administration    {ready.admin_api_url}")
     if ready.ca_file is not None:
         lines += [
             f"  development CA    {ready.ca_file}",

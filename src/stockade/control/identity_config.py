@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stockade.control.admin_gateway import admin_audience
+from stockade.control.sockets import split
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -16,8 +19,10 @@ if TYPE_CHECKING:
 
 # OpenID Connect Core §5.4, §11: not the API's, and known to every embedded server.
 OPENID_SCOPES = ("openid", "profile", "email", "offline_access")
+# What the administration API asks for (identity/admin_openapi.yaml).
+ADMIN_SCOPE = "stockade:admin"
 # Sections that read the same in both files.
-SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions", "people"}
+SAME_NAMES = {"profile", "token_binding", "refresh", "par", "device", "registration", "sessions", "dpop"}
 
 
 def scopes_of(description: Description) -> tuple[str, ...]:
@@ -58,6 +63,7 @@ def identity_config(
     key: Path,
     public_address: str,
     internal_address: str,
+    admin_address: str,
 ) -> dict[str, Any]:
     """JSON object that `stockade.identity.config` reads."""
     external = policy.identity.external
@@ -67,7 +73,6 @@ def identity_config(
         "issuer": policy.issuer if embedded else f"https://{public_address}",
         "audiences": [policy.audience],
         "internal_audience": policy.audience,
-        "people": {"scopes": dict(scope_texts or {})},
         "scopes": list(dict.fromkeys([*scopes, *OPENID_SCOPES])) if embedded else list(scopes),
         "public": {"address": public_address, "certificate": str(certificate), "key": str(key)},
         "internal": {
@@ -82,9 +87,15 @@ def identity_config(
             "code_seconds": policy.identity.code_seconds,
         },
         **policy.identity.model_dump(mode="json", include=SAME_NAMES),
+        "people": policy.identity.people.model_dump() | {"scopes": dict(scope_texts or {})},
     }
     if embedded and policy.identity.mtls is not None:
         config["mtls"] = _mtls(policy.identity.mtls)
+    if embedded and policy.identity.admin_api is not None:
+        audience = admin_audience(split(policy.identity.admin_api.listen)[1])
+        config["admin_api"] = {"address": admin_address, "audience": audience}
+        config["audiences"].append(audience)
+        config["scopes"].append(ADMIN_SCOPE)
     if not embedded:
         config["external"] = {
             "issuer": policy.identity.issuer,

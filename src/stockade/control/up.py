@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stockade.control import bundles
+from stockade.control import admin_gateway, bundles
 from stockade.control import state as st
 from stockade.control.identity_config import identity_config, scope_texts_of, scopes_of
 from stockade.control.metrics import MetricsServer
@@ -32,9 +32,10 @@ from stockade.supervised import SUPERVISOR
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from stockade.control.admin_gateway import AdminGate
     from stockade.control.bundles import Built
     from stockade.control.state import StateFolder
     from stockade.policy import Policy
@@ -79,6 +80,7 @@ class Ready:
     operations: int
     self_check: dict[str, Any]
     seconds: float
+    admin_api_url: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json` and `run/ready.json`."""
@@ -86,6 +88,7 @@ class Ready:
             "api_url": self.api_url,
             "issuer_url": self.issuer_url,
             "token_endpoint": self.token_endpoint,
+            **({"admin_api_url": self.admin_api_url} if self.admin_api_url else {}),
             "ca_file": str(self.ca_file) if self.ca_file else None,
             "state": str(self.state),
             "bundle": {"serial": self.serial, "sha256": self.sha256},
@@ -103,9 +106,14 @@ class Installation:
         self._state = state
         self._say = say
         self._policy: Policy
+        self._watcher: Watcher
         self._built: Built
         self._sockets: list[socket.socket] = []
         self._gateway: Part
+        self._admin_gateway: Part | None = None
+        self._admin_built: Built | None = None
+        self._admin_sockets: list[socket.socket] = []
+        self._admin_config: dict[str, Any] = {}
         self._identity: Part
         self._gateway_config: dict[str, Any] = {}
         self._identity_config: dict[str, Any] = {}
@@ -148,6 +156,8 @@ class Installation:
         self._policy = self._with_ports(asked)
         self._prepare_certificates()
         description = bundles.load_description(self._policy)
+        # Now, not when all is ready: what is written meanwhile must count as a change.
+        self._watcher = Watcher(self._inputs(description.inputs))
         self._identity_config = self._make_identity_config(description)
         self._identity = Part(self._identity_part(self._identity_config), self._remark)
         self._built, _ = await asyncio.gather(
@@ -156,17 +166,26 @@ class Installation:
         bundles.publish(self._built, self._state)
         self._gateway_config = self._make_gateway_config()
         self._gateway = Part(self._gateway_part(self._gateway_config), self._remark)
-        await self._gateway.start()
+        await asyncio.gather(self._gateway.start(), self._start_admin_gateway())
         self._start_metrics()
         ready = self._ready(await asyncio.to_thread(self._admin.status), loop.time() - started)
         st.write_atomically(self._state.run / "ready.json", json.dumps(ready.as_json()).encode())
         return ready
 
+    async def _start_admin_gateway(self) -> None:
+        gate = self._admin_gate()
+        if gate is None:
+            return
+        self._admin_sockets = listen(gate.policy.listen.address, 1)
+        self._admin_built = await admin_gateway.publish(gate, None)
+        self._admin_config = self._make_gateway_config(gate)
+        self._admin_gateway = Part(self._admin_part(gate, self._admin_config), self._remark)
+        await self._admin_gateway.start()
+
     def _parts(self) -> list[Part]:
         """Those that there are by now, in the order in which they are drained."""
-        return [
-            part for part in (getattr(self, "_gateway", None), getattr(self, "_identity", None)) if part is not None
-        ]
+        found = (getattr(self, name, None) for name in ("_gateway", "_admin_gateway", "_identity"))
+        return [part for part in found if part is not None]
 
     async def _shut_down(self, tasks: list[asyncio.Task[Any]]) -> None:
         (self._state.run / "ready.json").unlink(missing_ok=True)
@@ -177,7 +196,7 @@ class Installation:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._metrics is not None:
             self._metrics.stop()
-        for one in self._sockets:
+        for one in (*self._sockets, *self._admin_sockets):
             one.close()
 
     def _catch_signals(self) -> None:
@@ -189,9 +208,8 @@ class Installation:
     # Changes
 
     async def _watch(self) -> None:
-        watcher = Watcher(self._inputs())
         while True:
-            changed = await watcher.wait(self._reload)
+            changed = await self._watcher.wait(self._reload)
             forced = self._reload.is_set()
             self._reload.clear()
             try:
@@ -202,7 +220,7 @@ class Installation:
                 self._say(f"the change is not in force: {error}" + (f" (hint: {error.hint})" if error.hint else ""))
             except Exception as error:  # noqa: BLE001  # a bug in the compiler must not end the gate
                 self._say(f"the change is not in force: internal error {type(error).__name__}: please report it")
-            watcher.retarget(self._inputs())
+            self._watcher.retarget(self._inputs(self._built.inputs))
 
     async def _apply(self, *, certificates: bool | set[Path]) -> None:
         loop = asyncio.get_running_loop()
@@ -224,6 +242,8 @@ class Installation:
         await self._restart_what_changed()
         if certificates:
             await asyncio.to_thread(self._admin.reload_certificates)
+            if (gate := self._admin_gate()) is not None:
+                await asyncio.to_thread(gate.control.reload_certificates)
             self._identity.tell(signal.SIGHUP)
             self._say("certificates are read anew")
 
@@ -231,6 +251,8 @@ class Installation:
         await self._renew_identity(self._make_identity_config(self._built.description))
         if self._make_gateway_config() != self._gateway_config:
             await self._replace_gateway()
+        if (gate := self._admin_gate()) is not None:
+            await self._renew_admin_gateway(gate)
 
     async def _renew_identity(self, wanted: dict[str, Any]) -> None:
         """Let the authorization server take `wanted` up: by a signal where that suffices, else by a restart.
@@ -242,16 +264,12 @@ class Installation:
         if not changed:
             return
         if changed <= TAKEN_UP_BY_SIGNAL and ("external" in wanted) == ("external" in before):
-            self._identity_part(wanted)
+            self._write_identity_config(wanted)
             self._identity.tell(signal.SIGHUP)
             self._say("the authorization server takes up its new configuration")
         else:
             self._say("restarting the authorization server with its new configuration")
-            try:
-                await self._identity.restart(self._identity_part(wanted))
-            except SupervisionError:
-                await self._identity.restart(self._identity_part(before))
-                raise
+            await self._identity.restart(self._identity_part(wanted), lambda: self._write_identity_config(before))
         self._identity_config = wanted
 
     async def _replace_gateway(self) -> None:
@@ -265,6 +283,20 @@ class Installation:
         self._gateway_config = wanted
         self._say("a new gateway has taken over")
 
+    async def _renew_admin_gateway(self, gate: AdminGate) -> None:
+        """As `_replace_gateway`, for the one before the administration API; its bundle changes with the issuer."""
+        assert self._admin_gateway is not None  # noqa: S101  # it cannot come while running
+        self._admin_built = await admin_gateway.publish(gate, self._admin_built)
+        wanted = self._make_gateway_config(gate)
+        if wanted == self._admin_config:
+            return
+        try:
+            await self._admin_gateway.replace(self._admin_part(gate, wanted))
+        except SupervisionError:
+            self._admin_part(gate, self._admin_config)
+            raise
+        self._admin_config = wanted
+
     def _refuse_moved_listeners(self, asked: Policy) -> None:
         for name, new, old in (
             ("listen.address", asked.listen.address, self._asked.listen.address),
@@ -277,9 +309,9 @@ class Installation:
             if new != old:
                 raise InputError(f"`{name}` cannot change while running", hint="stop Stockade and start it again")
 
-    def _inputs(self) -> list[Path]:
+    def _inputs(self, described: Sequence[Path]) -> list[Path]:
         policy_file = [self._policy.file] if self._policy.file else []
-        return [*policy_file, *self._built.inputs, *self._certificate_files()]
+        return [*policy_file, *described, *self._certificate_files()]
 
     def _certificate_files(self) -> list[Path]:
         tls = self._policy.listen.tls
@@ -307,9 +339,13 @@ class Installation:
             names.append(host)
         certificates.make_development_ca(self._state.tls, names)
 
-    def _identity_part(self, config: dict[str, Any]) -> PartSpec:
+    def _write_identity_config(self, config: dict[str, Any]) -> Path:
         path = self._state.run / "identity.json"
         st.write_atomically(path, json.dumps(config, indent=1).encode())
+        return path
+
+    def _identity_part(self, config: dict[str, Any]) -> PartSpec:
+        path = self._write_identity_config(config)
         return PartSpec(
             "authorization server",
             [sys.executable, "-m", "stockade.identity", str(path)],
@@ -328,34 +364,49 @@ class Installation:
             key=key,
             public_address=self._policy.identity.listen,
             internal_address=f"127.0.0.1:{self._ports.internal}",
+            admin_address=f"127.0.0.1:{self._ports.admin_upstream}",
         )
 
     def _gateway_part(self, config: dict[str, Any]) -> PartSpec:
-        path = self._state.run / "gateway.json"
+        return self._part_of_a_gateway("gateway", self._state, self._sockets, config)
+
+    def _admin_part(self, gate: AdminGate, config: dict[str, Any]) -> PartSpec:
+        return self._part_of_a_gateway("admin gateway", gate.state, self._admin_sockets, config)
+
+    def _part_of_a_gateway(
+        self, name: str, state: StateFolder, sockets: list[socket.socket], config: dict[str, Any]
+    ) -> PartSpec:
+        path = state.run / "gateway.json"
         st.write_atomically(path, json.dumps(config, indent=1).encode())
-        descriptors = tuple(one.fileno() for one in self._sockets)
+        descriptors = tuple(one.fileno() for one in sockets)
         module = "stockade.enforcement.gateway_process"
         argv = [sys.executable, "-m", module, str(path), *map(str, descriptors)]
-        return PartSpec(
-            "gateway", argv, _environment(), descriptors, drain_seconds=float(self._policy.listen.drain_seconds)
-        )
+        return PartSpec(name, argv, _environment(), descriptors, drain_seconds=float(self._policy.listen.drain_seconds))
 
-    def _make_gateway_config(self) -> dict[str, Any]:
-        own = self._policy.listen.tls.mode == "auto"
+    def _admin_gate(self) -> AdminGate | None:
+        """The gate before the administration API, where the policy asks for one."""
+        address = _listens(self._policy.identity.admin_api)
+        if address is None:
+            return None
+        return admin_gateway.admin_gate(self._policy, self._state, address, self._ports.admin_upstream)
+
+    def _make_gateway_config(self, gate: AdminGate | None = None) -> dict[str, Any]:
+        policy, state = (gate.policy, gate.state) if gate else (self._policy, self._state)
+        own = policy.listen.tls.mode == "auto"
         certificate, key = self._server_certificate()
         places = Places(
-            bundle=self._state.bundle,
-            public_key=st.public_key_hex(st.signing_key(self._state)),
+            bundle=state.bundle,
+            public_key=st.public_key_hex(st.signing_key(state)),
             certificate=certificate if own else None,
             key=key if own else None,
-            events=self._state.events,
-            admin_socket=self._admin.socket_path,
+            events=state.events,
+            admin_socket=state.run / "gateway.sock",
             authorization_server_url=f"https://127.0.0.1:{self._ports.internal}",
             internal_ca=self._state.internal / "ca.pem",
             internal_certificate=self._state.internal / "gateway.pem",
             internal_key=self._state.internal / "gateway.key",
         )
-        return gateway_config(self._policy, places)
+        return gateway_config(policy, places)
 
     def _server_certificate(self) -> tuple[Path, Path]:
         tls = self._policy.listen.tls
@@ -366,7 +417,7 @@ class Installation:
     def _start_metrics(self) -> None:
         address = self._policy.metrics.address
         if address is not None:
-            self._metrics = MetricsServer(address, self._admin, lambda: (self._gateway, self._identity))
+            self._metrics = MetricsServer(address, self._admin, lambda: tuple(self._parts()))
 
     def _remark(self, part: str, line: str) -> None:
         self._say(f"{part}: {_plain(line)}")
@@ -385,6 +436,7 @@ class Installation:
             operations=len(self._built.description.operations),
             self_check=status.get("self_check", {}),
             seconds=seconds,
+            admin_api_url=f"{scheme}://localhost:{self._ports.admin_gateway}" if self._admin_gateway else None,
         )
 
 

@@ -118,14 +118,23 @@ class Part:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-    async def restart(self, spec: PartSpec) -> None:
-        """End the old process, then start anew: for parts that hold an address or a database alone."""
+    async def restart(self, spec: PartSpec, undo: Callable[[], object]) -> None:
+        """End the old process, then start anew: for parts that hold an address or a database alone.
+
+        Raises SupervisionError when it does not start; then `undo` was called, and it runs as it did before.
+        """
         async with self._changing:
             old, self._child = self._child, None
-            self.spec = spec
+            before, self.spec = self.spec, spec
             if old is not None:
                 await self._drain(old)
-            self._child = await self._spawn()
+            try:
+                self._child = await self._spawn()
+            except SupervisionError:
+                undo()
+                self.spec = before
+                self._child = await self._spawn()
+                raise
 
     def tell(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""

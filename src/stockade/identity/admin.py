@@ -222,7 +222,7 @@ def list_clients(storage: Storage) -> list[ListedClient]:
     return [_listed(client, [key for key in keys if key.client_id == client.client_id]) for client in records]
 
 
-def disable_client(storage: Storage, client: str) -> int:
+def disable_client(storage: Storage, client: str, by: str = "operator") -> int:
     """Stop a client: it can prove nothing, its API keys sleep, and every token it has is dead for good.
 
     Gateways hear of it through the revocation log; its number is returned.
@@ -231,16 +231,16 @@ def disable_client(storage: Storage, client: str) -> int:
     with storage.write() as connection:
         found = _find(connection, client)
         table.set_disabled(connection, found.client_id, int(now))
-        _note(connection, "client.disabled", found)
+        _note(connection, "client.disabled", found, by)
         return record_client_revocation(connection, found.client_id, now)
 
 
-def enable_client(storage: Storage, client: str) -> None:
+def enable_client(storage: Storage, client: str, by: str = "operator") -> None:
     """Let a client work again with its secrets, keys and API keys. Tokens from before stay dead."""
     with storage.write() as connection:
         found = _find(connection, client)
         table.set_disabled(connection, found.client_id, None)
-        _note(connection, "client.enabled", found)
+        _note(connection, "client.enabled", found, by)
 
 
 def rotate_client_secret(storage: Storage, client: str, overlap_seconds: int = 0) -> str:
@@ -279,14 +279,19 @@ def create_api_key(
         return _add_api_key(connection, found, _name(name or found.name), wanted, expires_at)
 
 
-def revoke_token(storage: Storage, credential: str) -> bool:
+def revoke_token(storage: Storage, credential: str, by: str = "operator") -> bool:
     """Revoke an access token or API key, given itself or, for an API key, by its id. False: there was nothing to do."""
+    now = time.time()
     with storage.write() as connection:
-        kind = kind_of(credential)
-        if kind is None:
-            found = api_key_digest(connection, credential)
-            return found is not None and revoke_credential(connection, Kind.API_KEY, found, time.time()) is not None
-        return revoke_credential(connection, kind, digest(credential), time.time()) is not None
+        kind = kind_of(credential) or Kind.API_KEY
+        found = digest(credential) if kind_of(credential) else api_key_digest(connection, credential)
+        known = None if found is None else find_credential(connection, kind, found, now)
+        if found is None or known is None or revoke_credential(connection, kind, found, now) is None:
+            return False
+        who = known.authorization
+        event = AuditEvent("token.revoked", who.user_id, known.client_id, who.session_id, detail={"by": by})
+        record(connection, event, now)
+        return True
 
 
 def introspect(storage: Storage, credential: str) -> StoredCredential | None:
@@ -353,9 +358,10 @@ def _listed(client: ClientRecord, api_keys: Sequence[ApiKeyRecord]) -> ListedCli
     )
 
 
-def _note(connection: Connection, kind: str, client: ClientRecord) -> None:
+def _note(connection: Connection, kind: str, client: ClientRecord, by: str = "operator") -> None:
     """Into the audit record, with the deed."""
-    record(connection, AuditEvent(kind, client_id=client.client_id, detail={"name": client.name}), time.time())
+    event = AuditEvent(kind, client_id=client.client_id, detail={"name": client.name, "by": by})
+    record(connection, event, time.time())
 
 
 def _add_api_key(

@@ -94,7 +94,8 @@ def description() -> str:
 def admin_app(services: Services, storage: Storage) -> Starlette:
     """The ASGI application. Serve it on loopback only."""
     routes = [
-        Route(path, _endpoint(services, storage, handler), methods=[method]) for method, path, handler in _OPERATIONS
+        Route(path, _endpoint(services, storage, f"{method} {path}", handler), methods=[method])
+        for method, path, handler in _OPERATIONS
     ]
     application = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed})
     application.router.redirect_slashes = False
@@ -190,7 +191,8 @@ async def _reset_factors(call: Call) -> Response:
 
 
 async def _list_sessions(call: Call) -> Response:
-    found = await call.run(admin_people.list_sessions, _user_id(call))
+    idle_seconds = call.services.config.sessions.idle_seconds
+    found = await call.run(admin_people.list_sessions, _user_id(call), idle_seconds)
     return _json({"sessions": [session_json(row) for row in found]})
 
 
@@ -210,19 +212,19 @@ async def _list_clients(call: Call) -> Response:
 
 async def _disable_client(call: Call) -> Response:
     client_id = await _client_id(call)
-    await call.run(admin.disable_client, client_id)
+    await call.run(admin.disable_client, client_id, by=call.by)
     return Response(status_code=204)
 
 
 async def _enable_client(call: Call) -> Response:
     client_id = await _client_id(call)
-    await call.run(admin.enable_client, client_id)
+    await call.run(admin.enable_client, client_id, by=call.by)
     return Response(status_code=204)
 
 
 async def _revoke_token(call: Call) -> Response:
     body = await call.body(Credential)
-    return _json({"revoked": await call.run(admin.revoke_token, body.credential)})
+    return _json({"revoked": await call.run(admin.revoke_token, body.credential, by=call.by)})
 
 
 async def _list_audit(call: Call) -> Response:
@@ -273,13 +275,13 @@ _OPERATIONS: tuple[tuple[str, str, Any], ...] = (
 
 
 def _endpoint(
-    services: Services, storage: Storage, handler: Callable[[Call], Awaitable[Response]]
+    services: Services, storage: Storage, operation: str, handler: Callable[[Call], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
     """The frame round each operation: who calls, and an answer whatever happens."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            subject = await authenticate(services, request)
+            subject = await authenticate(services, request, operation)
             return await handler(Call(services, storage, request, subject))
         except Refusal as refusal:
             return _problem(refusal)
@@ -300,8 +302,10 @@ def _endpoint(
     return endpoint
 
 
-async def authenticate(services: Services, request: Request) -> str:
+async def authenticate(services: Services, request: Request, operation: str) -> str:
     """Who calls, by the internal token of the gate in front (RFC 9068 §4). Raises Refusal.
+
+    A token that is bound to an operation (`GET /admin/v1/users`, as described) is good for that one alone.
 
     A person (`u_…`) must have the role and, to change anything, have shown two factors; a client that acts for itself
     has neither, so it can only look.
@@ -310,7 +314,9 @@ async def authenticate(services: Services, request: Request) -> str:
     subject, acr, scopes = claims.get("sub"), claims.get("acr", ""), claims.get("scope", "")
     if not isinstance(subject, str) or not isinstance(acr, str) or not isinstance(scopes, str):
         raise _unauthorized()
-    changes = request.method != "GET"
+    if claims.get("operation", operation) != operation:
+        raise _unauthorized()
+    changes = not operation.startswith("GET ")
     if SCOPE not in scopes.split(" ") or (changes and not satisfies(acr, MFA)):
         raise _forbidden()
     if subject != claims.get("client_id"):

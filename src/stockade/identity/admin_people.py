@@ -16,12 +16,13 @@ from sqlalchemy.exc import IntegrityError
 
 from stockade.identity import audit
 from stockade.identity.audit import AuditEvent
-from stockade.identity.config import People
+from stockade.identity.config import People, Sessions
 from stockade.identity.errors import AdministrationError, AlreadyThereError, NoSuchRecordError
 from stockade.identity.people.passwords import PasswordProblem, Passwords, problem_of
 from stockade.identity.people.sessions import end_in
 from stockade.identity.people.users import username_key
 from stockade.identity.storage import users as table
+from stockade.identity.storage.grants import revoke_lasting_grants
 from stockade.identity.storage.passkeys import delete_passkeys
 from stockade.identity.storage.recovery import delete_codes
 from stockade.identity.storage.revocations import RevocationKind, record_revocation
@@ -43,8 +44,6 @@ PAGE = 100
 _MAX_PROFILE_CHARS = 256
 _MAX_EMAIL_CHARS = 320
 _MAX_ROLE_CHARS = 64
-# Sessions that are listed: the server's own bound on idle ones is in its configuration, which is not at hand here.
-_IDLE_SECONDS = 30 * 86_400
 _SAID = {
     PasswordProblem.TOO_SHORT: "the password is too short",
     PasswordProblem.TOO_LONG: "the password has more than 256 characters",
@@ -167,6 +166,7 @@ def set_password(
         table.set_password(connection, record.user_id, hashed, int(now), must_change=True)
         _record(connection, "user.password_set", record.user_id, by, now)
         end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "password_changed", now, by=by)
+        revoke_lasting_grants(connection, record.user_id, now)
         return _find(connection, record.user_id)
 
 
@@ -180,14 +180,15 @@ def reset_factors(storage: Storage, user: str, by: str = "operator") -> UserReco
         delete_codes(connection, record.user_id)
         _record(connection, "user.factors_reset", record.user_id, by, now)
         end_in(connection, record.user_id, live_session_ids(connection, record.user_id), "factors_reset", now, by=by)
+        revoke_lasting_grants(connection, record.user_id, now)
         return _find(connection, record.user_id)
 
 
-def list_sessions(storage: Storage, user: str) -> list[SessionRow]:
-    """The sessions of a person that have not ended, the last seen first."""
+def list_sessions(storage: Storage, user: str, idle_seconds: int = Sessions().idle_seconds) -> list[SessionRow]:
+    """The live sessions of a person, the last seen first. `idle_seconds`: as the server is configured."""
     with storage.read() as connection:
         record = _find(connection, user)
-        return stored_sessions(connection, record.user_id, int(time.time()), _IDLE_SECONDS)
+        return stored_sessions(connection, record.user_id, int(time.time()), idle_seconds)
 
 
 def revoke_session(storage: Storage, session_id: str, by: str = "operator") -> bool:

@@ -129,13 +129,6 @@ class Interaction:
         """Whether to show who is signed in and let the user go on as that (`choose`) or sign in as another."""
         return "select_account" in self.request.prompt
 
-    @property
-    def form_action(self) -> str | None:
-        """A CSP source for `form-action`: browsers apply it to the redirects that follow a form, to the client too."""
-        if isinstance(self.request, DeviceRequest):
-            return None
-        return csp_source(self.request.redirect_uri)
-
 
 def csp_source(uri: str) -> str:
     """The origin of an http(s) URI, the bare scheme of another (CSP3 §2.3.1)."""

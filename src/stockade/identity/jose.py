@@ -212,10 +212,13 @@ def _decoy(algorithm: str) -> Key:
 
 
 def _json_object(encoded: str) -> dict[str, Any]:
-    """Decode a base64url JSON object: duplicate names, NaN and anything but an object are refused."""
+    """Decode a base64url JSON object: duplicate names, NaN, lone surrogates and anything but an object are refused."""
     try:
         text = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        if "\\u" in text:
+            # Half a character is no text (RFC 8259 §8.2): nothing after this could write it down.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidTokenError("not base64url JSON") from error
     if not isinstance(value, dict):

@@ -84,6 +84,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _reading_head = True
     _head_bytes = 0
+    _fields_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -122,12 +123,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._reading_head = True
         self._head_bytes = 0
+        self._fields_bytes = 0
         self._expect(self.gatekeeper.limits.head_timeout_seconds)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
+        self._fields_bytes += len(name) + len(value)
+        if len(self.headers) > MAX_HEADERS or len(self.url) + self._fields_bytes > MAX_HEAD_BYTES:
             # The parser turns it into its own error, which is answered 400.
             raise ValueError("head too large")
 

@@ -7,16 +7,18 @@ import gc
 import signal
 import socket
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from stockade.errors import StateError, StockadeError
+from stockade.identity.admin_api import admin_app
 from stockade.identity.apps import internal_app, mutual_tls_app, public_app
 from stockade.identity.client_auth.throttle import Throttle
 from stockade.identity.client_auth.tls_client_auth import registered_certificates
 from stockade.identity.config import read_config
+from stockade.identity.direct import Direct
 from stockade.identity.errors import KeysUnavailable, Unavailable
 from stockade.identity.external import ExternalTokens, https_fetch
 from stockade.identity.keys.derive import ensure_derived_keys
@@ -67,6 +69,8 @@ async def serve(config_path: Path, config: Config) -> None:
         if config.mtls is not None and certificates is not None:
             await take_registered(services, certificates)
             listeners += (_mutual_tls_listener(services, config.mtls, certificates),)
+        if config.admin_api is not None and config.external is None:
+            listeners += (_listener(services, admin_app(services, storage), config.admin_api.address, None),)
         _on_signals(services, listeners, config_path, (public_tls, internal_tls), certificates)
         try:
             await _run(services, seal, listeners, certificates)
@@ -136,7 +140,9 @@ async def _announce(listeners: tuple[_Listener, ...]) -> None:
 class _Listener(uvicorn.Server):
     """uvicorn's server with our socket, TLS, handshake deadline, and no signal handlers of its own."""
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket, tls: ssl.SSLContext, handshake: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listening: socket.socket, tls: ssl.SSLContext | None, handshake: float
+    ) -> None:
         super().__init__(config)
         self.socket = listening
         self.listening = asyncio.Event()
@@ -154,8 +160,8 @@ class _Listener(uvicorn.Server):
             sock=self.socket,
             ssl=self._tls,
             backlog=BACKLOG,
-            ssl_handshake_timeout=self._handshake_seconds,
-            ssl_shutdown_timeout=2,
+            ssl_handshake_timeout=self._handshake_seconds if self._tls else None,
+            ssl_shutdown_timeout=2 if self._tls else None,
         )
         self.servers = [server]
         self.started = True
@@ -176,14 +182,14 @@ def _listener(
     services: Services,
     app: Starlette,
     address: str,
-    tls: ssl.SSLContext,
+    tls: ssl.SSLContext | None,
     may_speak: Callable[[asyncio.Transport], bool] | None = None,
     describe: Callable[[asyncio.Transport], dict[str, Any]] | None = None,
 ) -> _Listener:
     limits = services.config.connections
     gatekeeper = Gatekeeper(limits, services.metrics, may_speak, describe)
     config = uvicorn.Config(
-        app,
+        Direct(app),
         http=bounded_protocol(gatekeeper),
         ws="none",
         lifespan="off",
@@ -272,8 +278,13 @@ async def _keep_keys(services: Services, seal: Seal) -> None:
     """See rotations made elsewhere, rotate by age, and notice when keys are gone."""
     while True:
         await asyncio.sleep(KEYS_SECONDS)
-        with suppress(Unavailable):
+        try:
             await refresh_keys(services, seal)
+        except Unavailable:
+            continue
+        except Exception as error:  # noqa: BLE001 - must go on: what the rows hold may be mended
+            services.keyring = None
+            log_defect("signing_keys_unreadable", error)
 
 
 async def refresh_keys(services: Services, seal: Seal) -> None:

@@ -24,7 +24,7 @@ def require_node() -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not here: install Node.js 20 or newer")
     if not (NODE / "node_modules" / "openid-client").is_dir():
-        pytest.skip("the clients are not installed: run scripts/install-test-programs.sh")
+        pytest.skip("the clients are not installed: run scripts/install-test-clients.sh")
 
 
 class Program:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from judge_stand import Certificate, Stand
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ANY_HEADER = jws.JWSRegistry(algorithms=["ES256"], strict_check_header=False)
 ALGORITHMS = ["ES256", "EdDSA", "Ed25519", "PS256", "RS256"]
 
 
@@ -62,7 +63,7 @@ class Dpop:
         }
         payload = {name: value for name, value in {**right, **claims}.items() if value is not None}
         head = {"typ": "dpop+jwt", "alg": "ES256", "jwk": self.key.as_dict(private=False), **(header or {})}
-        return str(jwt.encode({k: v for k, v in head.items() if v is not None}, payload, self.key, ["ES256"]))
+        return str(jwt.encode({k: v for k, v in head.items() if v is not None}, payload, self.key, registry=ANY_HEADER))
 
     def learn(self, answer: httpx.Response) -> bool:
         """Keep the nonce of an answer. True where the request should be made again with it."""
@@ -71,10 +72,8 @@ class Dpop:
             return False
         origin = f"{answer.url.scheme}://{answer.url.netloc.decode()}"
         before, self.nonces[origin] = self.nonces.get(origin), nonce
-        asked = "use_dpop_nonce" in answer.headers.get("www-authenticate", "") or (
-            answer.headers.get("content-type", "").startswith("application/json")
-            and answer.json().get("error") == "use_dpop_nonce"
-        )
+        challenge = answer.headers.get("www-authenticate", "")
+        asked = answer.status_code in (400, 401) and "use_dpop_nonce" in f"{challenge} {answer.text}"
         return asked and before != nonce
 
 

@@ -122,6 +122,7 @@ class Stand:
 
     stack: Stack
     ca: ClientCa
+    upstream: Upstream
     _people: dict[str, str] = field(default_factory=dict, repr=False)
     _shared: dict[Certificate | None, httpx.Client] = field(default_factory=dict, repr=False)
 
@@ -216,7 +217,7 @@ def running(folder: Path, **identity: Any) -> Iterator[Stand]:
     try:
         listen = {"tls": {"client_ca": str(ca.path), "client_certificate": "optional"}}
         with Stack(folder, shop(), upstream.url, identity=settings, listen=listen) as stack:
-            stand = Stand(stack, ca)
+            stand = Stand(stack, ca, upstream)
             try:
                 yield stand
             finally:

@@ -145,12 +145,16 @@ STANDARDS = (
         "JWT Profile for OAuth 2.0 Client Authentication",
         _clauses("""
 2.2 | `client_assertion_type` is the one of JWT, `client_assertion` one JWT
-3 | `iss` and `sub` are the client
+3 | `iss` is the client
+3 | `sub` is the client
 3 | `aud` is this server
 3 | `exp` is there, and passed it is refused
 3 | `nbf` in the future is refused
+3 | `iat` in the future is refused
 3 | A `jti` that was seen is refused
+3 | Claims that are not known do no harm
 3 | The JWT is signed by the client's key
+3 | A JWT that is not in order is refused
 3.2 | A bad assertion is `invalid_client`
 """),
     ),
@@ -167,7 +171,7 @@ STANDARDS = (
 3.2.1 | A secret comes with `client_secret_expires_at`
 3.2.2 | Errors are 400 with `invalid_redirect_uri` or `invalid_client_metadata`
 2 | `jwks_uri` and `jwks` do not stand together | `jwks_uri` is refused: the server never fetches what a client names
-2.3 | Software statements are verified | software statements are not offered; one that comes is ignored
+2.3 | Software statements are verified | software statements are not offered; one that comes is refused aloud
 5 | Redirect URIs are https, loopback or of the app itself
 """),
     ),
@@ -526,23 +530,29 @@ STANDARDS = (
 5.3.2.1 | Metadata is published (RFC 8414)
 5.3.2.1 | The password grant is refused
 5.3.2.1 | Confidential clients alone
-5.3.2.1 | Access tokens are bound to a key, by mutual TLS or DPoP
+5.3.2.1 | Access tokens are bound to a key, and no others are given
+5.3.2.1 | They are bound by mutual TLS or DPoP
 5.3.2.1 | Clients prove themselves by mutual TLS or `private_key_jwt`
 5.3.2.1 | No open redirector
 5.3.2.1 | `aud` of a client assertion is the issuer, as one string
 5.3.2.1 | Refresh tokens are not rotated
-5.3.2.1 | With DPoP codes can be bound to the key
+5.3.2.1 | With DPoP the server can give nonces
 5.3.2.1 | Codes hold a minute at most
+5.3.2.1 | With DPoP codes can be bound to the key
 5.3.2.1 | `iat` and `nbf` up to ten seconds ahead are taken, over sixty refused
+5.3.2.1 | A token may do no more than was asked for
 5.3.2.2 | `response_type` is `code` alone
-5.3.2.2 | Requests are pushed, others are refused
-5.3.2.2 | A pushed request is authenticated
+5.3.2.2 | Requests can be pushed, by clients that prove themselves
+5.3.2.2 | Requests that were not pushed are refused
+5.3.2.2 | Pushed requests without client authentication are refused
 5.3.2.2 | PKCE by S256 is asked for
 5.3.2.2 | `redirect_uri` is in the pushed request
 5.3.2.2 | `iss` is in the authorization response
-5.3.2.2 | No redirect by 307, and none by http
-5.3.2.2 | A `request_uri` expires within 600 seconds
+5.3.2.2 | The browser is not sent on without encryption
 5.3.2.2 | A code is good once
+5.3.2.2 | The browser is not sent on by 307
+5.3.2.2 | It is sent on by 303
+5.3.2.2 | A `request_uri` expires within 600 seconds
 5.3.4 | Resources take tokens by header, not by query
 5.3.4 | Resources verify validity, expiry, revocation and scope
 5.3.4 | Resources verify the binding by certificate or DPoP

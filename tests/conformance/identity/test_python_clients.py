@@ -87,7 +87,7 @@ def test_authlib_code_flow_refresh_and_revocation(stand: Stand, metadata: dict[s
     assert session.get(metadata["userinfo_endpoint"]).status_code == 401
 
 
-@pytest.mark.standard("RFC 7523 §2.2 (1)", "RFC 7523 §3 (1)", "RFC 6749 §4.4.3 (1)")
+@pytest.mark.standard("RFC 7523 §2.2 (1)", "RFC 7523 §3 (1)", "RFC 7523 §3 (2)", "RFC 6749 §4.4.3 (1)")
 @pytest.mark.parametrize("algorithm", ["ES256", "PS256"])
 def test_authlib_client_credentials_by_private_key(
     stand: Stand, metadata: dict[str, Any], authlib_client: Any, tmp_path: Path, algorithm: str

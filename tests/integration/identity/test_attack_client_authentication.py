@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from dpop_support import DpopKey
+from dpop_support import DpopKey, sign_exactly
 from identity_support import (
     assert_with,
     assertion,
@@ -89,19 +89,10 @@ def test_a_header_cannot_make_another_key_count(
     assert refused(assert_with(outside, forged(server, client, key, header)))
 
 
-def forged(server: Server, client: CreatedClient, key: Key, header: dict[str, Any]) -> str:
+def forged(server: Server, client: CreatedClient, key: Key, header: dict[str, Any], **claims: Any) -> str:
     """Signed over whatever stands in the header, which the library would not do for us."""
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    claims = parse(assertion(server, client.client_id, key)).claims
-    parts = [{"alg": "ES256", "kid": "k1", **header}, dict(claims)]
-    signed = ".".join(urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
-    private: Any = key.private_key  # type: ignore[attr-defined]
-    r, s = decode_dss_signature(private.sign(signed.encode(), ECDSA(SHA256())))
-    signature = urlsafe_b64encode(r.to_bytes(32, "big") + s.to_bytes(32, "big")).rstrip(b"=").decode()
-    return f"{signed}.{signature}"
+    standard = parse(assertion(server, client.client_id, key)).claims
+    return sign_exactly(key, {"alg": "ES256", "kid": "k1", **header}, {**standard, **claims})
 
 
 def test_the_forger_can_sign_what_is_right(
@@ -142,6 +133,14 @@ def test_a_proof_of_a_key_is_no_proof_of_a_client(
     claims = {"iss": client.client_id, "sub": client.client_id, "aud": server.issuer, "exp": now + 60}
     proof = DpopKey(key).proof("POST", server.token_url, **claims)
     assert refused(assert_with(outside, proof))
+
+
+@pytest.mark.parametrize("claim", ["iss", "sub", "jti", "aud"])
+def test_text_that_cannot_be_kept_is_refused(
+    server: Server, outside: httpx.Client, client: CreatedClient, key: Key, claim: str
+) -> None:
+    """Half a character (RFC 8259 §8.2): no assertion, and no fault of the server's."""
+    assert refused(assert_with(outside, forged(server, client, key, {}, **{claim: "\ud800"})))
 
 
 # --- Assertions from elsewhere ---

@@ -145,7 +145,7 @@ def test_racing_for_one_code_gives_one_answer(server: Server, client: CreatedCli
     assert sorted(at_once(8, redeem)) == [200] + [400] * 7
 
 
-@pytest.mark.standard("RFC 6749 §4.1.2 (1)", "RFC 6749 §10.5 (1)", "FAPI 2.0 §5.3.2.1 (10)")
+@pytest.mark.standard("RFC 6749 §4.1.2 (1)", "RFC 6749 §10.5 (1)", "FAPI 2.0 §5.3.2.1 (11)")
 def test_redeeming_a_code_that_was_found_later(
     server: Server, outside: httpx.Client, client: CreatedClient, someone: Someone
 ) -> None:
@@ -318,7 +318,7 @@ def test_an_almost_right_redirect_uri_gets_nothing(client: CreatedClient, someon
     kept_from_client(someone.open(Attempt(client.client_id).url(redirect_uri=uri)))
 
 
-@pytest.mark.standard("RFC 6749 §10.15 (1)", "RFC 9700 §2.1 (2)", "FAPI 2.0 §5.3.2.1 (6)")
+@pytest.mark.standard("RFC 6749 §10.15 (1)", "RFC 9700 §2.1 (2)", "FAPI 2.0 §5.3.2.1 (7)")
 @pytest.mark.parametrize("uri", TRICKS)
 def test_an_almost_right_redirect_uri_gets_no_error_either(client: CreatedClient, someone: Someone, uri: str) -> None:
     """Open redirect via error: whatever else is wrong, nothing is sent to what is not registered."""
@@ -492,7 +492,7 @@ def by_reference(client: CreatedClient, uri: str, **more: str) -> str:
     return "/oauth2/authorize?" + urlencode({"client_id": client.client_id, "request_uri": uri, **more})
 
 
-@pytest.mark.standard("RFC 9126 §2.2 (1)", "RFC 9126 §2.2 (3)", "RFC 9126 §4 (2)", "FAPI 2.0 §5.3.2.2 (8)")
+@pytest.mark.standard("RFC 9126 §2.2 (1)", "RFC 9126 §2.2 (3)", "RFC 9126 §4 (2)", "FAPI 2.0 §5.3.2.2 (12)")
 def test_a_pushed_request_is_answered_once(outside: httpx.Client, client: CreatedClient, someone: Someone) -> None:
     attempt = Attempt(client.client_id)
     pushed = push(outside, client, **attempt.parameters())

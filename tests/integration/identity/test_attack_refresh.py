@@ -11,6 +11,7 @@ from identity_support import credentials, introspect
 from sqlalchemy import select
 
 from stockade.identity import admin
+from stockade.identity.admin_people import reset_factors, set_password
 from stockade.identity.credentials import digest
 from stockade.identity.jose import parse
 from stockade.identity.storage.schema import access_tokens, grants, refresh_tokens
@@ -322,3 +323,18 @@ def test_a_refused_refresh_leaves_no_access_token(server: Server, outside: httpx
     refused(refresh(outside, client, token, scope="admin"), "invalid_scope")
     refused(refresh(outside, client, token[:-1] + ("A" if token[-1] != "A" else "B")))
     assert count() == before
+
+
+@pytest.mark.standard("RFC 9700 §4.14.2 (2)")
+@pytest.mark.parametrize("change", [set_password, reset_factors])
+def test_staying_in_an_account_after_its_password_or_factors_were_reset(
+    server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient, someone: Someone, change: Any
+) -> None:
+    online = tokens_for(server, outside, client, someone)
+    offline = tokens_for(server, outside, client, someone, scope=OFFLINE)
+    assert someone.user is not None
+    with server.storage() as storage:
+        change(storage, someone.user.username, *(("a-new-password-of-hers",) if change is set_password else ()))
+    for one in (online, offline):
+        assert introspect(gateway, one["access_token"]) == {"active": False}
+        refused(refresh(outside, client, one["refresh_token"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from dpop_support import DpopKey
+from dpop_support import DpopKey, sign_exactly
 from identity_support import AUDIENCE, ask, basic, credentials, introspect, signing_key
 from signed_in_support import make_person
 
@@ -72,7 +74,7 @@ def test_without_a_proof_a_token_is_bearer(outside: httpx.Client, client: Create
     assert ask(outside, client).json()["token_type"] == "Bearer"
 
 
-@pytest.mark.parametrize("algorithm", ["ES256", "ES384", "EdDSA", "Ed25519", "PS256"])
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "Ed25519", "PS256"])
 def test_each_announced_algorithm_is_taken(outside: httpx.Client, client: CreatedClient, algorithm: str) -> None:
     family = "EdDSA" if algorithm == "Ed25519" else algorithm
     key = DpopKey(signing_key(family), algorithm)
@@ -142,10 +144,11 @@ def test_check_5_no_signature_and_shared_secrets_are_refused(
     assert refused(send(outside, client, forged(symmetric, claims)))
 
 
-def test_check_5_rs256_is_not_among_the_acceptable(
-    server: Server, outside: httpx.Client, client: CreatedClient, key: DpopKey
+@pytest.mark.parametrize("algorithm", ["RS256", "ES384", "PS384"])
+def test_check_5_algorithms_beyond_the_announced_are_refused(
+    server: Server, outside: httpx.Client, client: CreatedClient, key: DpopKey, algorithm: str
 ) -> None:
-    other = DpopKey(signing_key("RS256"), "RS256", key.nonce)
+    other = DpopKey(signing_key(algorithm), algorithm, key.nonce)
     assert refused(send(outside, client, other.proof("POST", server.token_url)))
 
 
@@ -191,7 +194,7 @@ def test_critical_headers_and_duplicate_members_are_refused(
     proof = key.proof("POST", server.token_url)
     claims = json.loads(urlsafe_b64decode(proof.split(".")[1] + "=="))
     header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.key.as_dict(private=False), "crit": ["exp"], "exp": 1}
-    assert refused(send(outside, client, forged(header, claims)))
+    assert refused(send(outside, client, sign_exactly(key.key, header, claims)))
     twice = '{"htm":"POST","htm":"GET"}'
     encoded = urlsafe_b64encode(twice.encode()).rstrip(b"=").decode()
     first, _, last = proof.split(".")
@@ -379,6 +382,39 @@ def test_nonces_can_be_switched_off(make_server: Callable[..., Server]) -> None:
         answer = send(http, client, key.proof("POST", server.token_url))
         assert answer.status_code == 200
         assert "dpop-nonce" not in answer.headers
+
+
+@pytest.mark.parametrize("claim", ["jti", "nonce", "ath", "htu", "htm"])
+@pytest.mark.parametrize("value", ["\ud800", "a\x00b", "x" * 5_000])
+def test_text_that_cannot_be_kept_is_refused(
+    server: Server, outside: httpx.Client, client: CreatedClient, key: DpopKey, claim: str, value: str
+) -> None:
+    """Half a character, a null, a flood: no proof, and no fault of the server's."""
+    claims = {
+        "jti": "a",
+        "htm": "POST",
+        "htu": server.token_url,
+        "iat": int(time.time()),
+        "nonce": key.nonce,
+        claim: value,
+    }
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.key.as_dict(private=False)}
+    answer = send(outside, client, sign_exactly(key.key, header, claims))
+    assert answer.status_code == 400
+    assert answer.json()["error"] in ("invalid_dpop_proof", "use_dpop_nonce")
+
+
+def test_a_proof_that_cannot_be_spent_gives_nothing(make_server: Callable[..., Server]) -> None:
+    with make_server() as server, server.outside() as http:
+        client, key = server.client("locked-out"), DpopKey()
+        key.post(http, "/oauth2/token", credentials(client), **GRANT)
+        with contextlib.closing(sqlite3.connect(server.folder / "identity.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answer = send(http, client, key.proof("POST", server.token_url))
+            other.execute("ROLLBACK")
+        assert error_of(answer) == (503, "temporarily_unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert send(http, client, key.proof("POST", server.token_url)).status_code == 200
 
 
 # --- Who may have bearer tokens ---

@@ -248,6 +248,15 @@ def test_a_resource_selects_the_audience(
     assert introspect(gateway, token, resource="https://other.example")["aud"] == "https://other.example"
 
 
+@pytest.mark.standard("RFC 8707 §2.2 (1)")
+def test_a_code_is_for_its_own_resource(outside: httpx.Client, client: CreatedClient, someone: Someone) -> None:
+    attempt = Attempt(client.client_id)
+    code = code_of(someone.open(attempt.url(resource="https://other.example")))
+    answer = attempt.redeem(outside, client, code, resource="https://localhost:8443")
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_target")
+    assert attempt.redeem(outside, client, code, resource="https://other.example").status_code == 200
+
+
 def test_openid_is_no_scope_for_a_client_alone(outside: httpx.Client, client: CreatedClient) -> None:
     form = {"grant_type": "client_credentials", "scope": "openid"}
     answer = outside.post("/oauth2/token", data=form, headers=credentials(client))

@@ -357,6 +357,8 @@ def test_a_private_key_sent_by_mistake_is_refused(server: Server, outside: httpx
         (b'{"scope":"a","scope":"b"}', 400),
         (b'{"default_max_age":NaN}', 400),
         (b"\xff", 400),
+        (b'{"client_name":"\\ud800"}', 400),
+        (b'{"\\udc00":1}', 400),
         (b"[" * 30_000, 400),
         (b'{"x":' * 6_000, 400),
         (b'{"client_name":"' + b"a" * 40_000 + b'"}', 413),
@@ -368,6 +370,26 @@ def test_huge_deep_and_broken_documents_are_refused(
     headers = {**bearer(initial(server)), "Content-Type": "application/json"}
     answer = outside.post("/oauth2/register", content=body, headers=headers)
     assert error_of(answer) == (status, "invalid_request")
+
+
+def test_where_the_profile_is_fapi2_only_clients_that_keep_to_it_register(make_server: Any) -> None:
+    key = jwks_of(signing_key(kid="k"))
+    good = {
+        **WEB,
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": key,
+        "dpop_bound_access_tokens": True,
+        "require_pushed_authorization_requests": True,
+    }
+    with make_server(profile="fapi2", registration="initial_access_token") as server, server.outside() as http:
+        assert register(http, initial(server), good).status_code == 201
+        for change in (
+            {"token_endpoint_auth_method": "client_secret_basic", "jwks": None},
+            {"dpop_bound_access_tokens": False},
+            {"require_pushed_authorization_requests": False},
+        ):
+            answer = register(http, initial(server), good | change)
+            assert error_of(answer) == (400, "invalid_client_metadata")
 
 
 # --- Managing (RFC 7592) ---
@@ -463,7 +485,7 @@ def test_a_deleted_client_and_all_its_tokens_are_dead(
 def test_one_client_cannot_manage_another(server: Server, outside: httpx.Client) -> None:
     mine, other = registered(server, outside, WEB), registered(server, outside, WEB)
     by_admin = server.client("by-admin")
-    for victim in (other["client_id"], by_admin.client_id, "c_nobody"):
+    for victim in (other["client_id"], by_admin.client_id, "c_nobody", "c_%00", "x", "c_" + "a" * 100):
         for method in ("GET", "DELETE", "PUT"):
             forged = {**mine, "registration_client_uri": f"{server.issuer}/oauth2/register/{victim}"}
             answer = manage(outside, forged, method, {**WEB, "client_id": victim} if method == "PUT" else None)

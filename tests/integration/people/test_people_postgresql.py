@@ -116,6 +116,31 @@ def test_failures_count_across_servers(tmp_path: Path, cluster: Cluster, seal: S
     asyncio.run(story())
 
 
+def test_two_servers_under_load_do_not_wait_for_each_other(tmp_path: Path, cluster: Cluster, seal: Seal) -> None:
+    """Batches lock names, networks and the audit record in the order of their callers: a deadlock, if two could."""
+
+    async def story() -> None:
+        async with two_servers(tmp_path, cluster, seal) as (one, two):
+            for n in range(6):
+                one.user(f"busy{n}")
+            for _ in range(3):
+                tries = [
+                    sign_in.with_password(
+                        here.services,
+                        Browser(address=f"198.51.{n % 5}.{n}").request,
+                        f"busy{(n * step) % 6}",
+                        PASSWORD if n % 2 else "wrong-guess-9",
+                    )
+                    for n in range(30)
+                    for step, here in ((1, one), (5, two))
+                ]
+                # Raises where a deadlock was broken: the database then refused one of the two.
+                outcomes = await asyncio.gather(*tries)
+                assert any(isinstance(outcome, SignedIn) for outcome in outcomes)
+
+    asyncio.run(story())
+
+
 def test_what_one_server_ends_is_ended_at_the_other_and_recorded_in_one_chain(
     tmp_path: Path, cluster: Cluster, seal: Seal
 ) -> None:

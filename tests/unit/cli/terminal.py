@@ -18,13 +18,13 @@ UPDATE = "STOCKADE_UPDATE_SNAPSHOTS"
 
 # What differs from run to run, and what stands for it.
 CHANGING = (
-    (re.compile(r"stk_(at|cs|ak)_[\w-]{49}"), r"stk_\1_…"),
-    (re.compile(r"\b(c|k|u)_[0-9a-f]{20}\b"), r"\1_…"),
+    (re.compile(r"stk_(at|cs|ak|it)_[\w-]{49}"), r"stk_\1_…"),
+    (re.compile(r"\b(c|k|u|i)_[0-9a-f]{20}\b"), r"\1_…"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"\b[0-9a-f]{16}…"), "<sha256>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<date>"),
     (re.compile(r"(?<=<date> )\d\d:\d\d:\d\d(\+00:00)?"), "<time>"),
-    (re.compile(r'(?<="created_at": )\d{10}\b'), "<seconds>"),
+    (re.compile(r'(?<=d_at": |s_at": )\d{10}\b'), "<seconds>"),
     (re.compile(r"\b[\w-]{43}(?= +ES256)"), "<kid>"),
     (re.compile(r"\d+ bytes, compiled in [\d.]+ s"), "<n> bytes, compiled in <n> s"),
 )

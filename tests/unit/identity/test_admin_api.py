@@ -148,6 +148,23 @@ def test_no_other_upstreams_internal_token_opens_it(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_token_bound_to_one_operation_opens_no_other(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with api(tmp_path) as (here, http, root):
+            path = f"/admin/v1/users/{root.user_id}"
+            for operation, status in (
+                ("GET /admin/v1/users/{user_id}", 200),
+                ("GET /admin/v1/users", 401),
+                (f"GET {path}", 401),
+                ("PATCH /admin/v1/users/{user_id}", 401),
+                (7, 401),
+            ):
+                headers = {"Authorization": f"Bearer {token(here, sub=root.user_id, operation=operation)}"}
+                assert (await http.get(path, headers=headers)).status_code == status, operation
+
+    asyncio.run(story())
+
+
 # What it does
 
 
@@ -196,18 +213,22 @@ def test_the_life_of_a_person_over_http(tmp_path: Path) -> None:
 
 def test_clients_and_tokens_are_stopped_over_http(tmp_path: Path) -> None:
     async def story() -> None:
-        async with api(tmp_path) as (here, http, _):
+        async with api(tmp_path) as (here, http, root):
             made = admin.create_client(here.storage, "billing", ("a",), api_key=True)
             assert made.api_key is not None
             listed = (await http.get("/admin/v1/clients")).json()["clients"]
             assert [one["client_id"] for one in listed] == [made.client_id]
-            for _ in range(2):
+            for tries in range(2):
                 body = {"credential": made.api_key.api_key}
                 answer = await http.post("/admin/v1/tokens/revoke", json=body)
-                assert answer.json() == {"revoked": _ == 0}
+                assert answer.json() == {"revoked": tries == 0}
             for step in ("disable", "enable"):
                 assert (await http.post(f"/admin/v1/clients/{made.client_id}/{step}")).status_code == 204
                 assert (await http.post(f"/admin/v1/clients/c_nobody/{step}")).status_code == 404
+            events = (await http.get("/admin/v1/audit")).json()["events"]
+            by = [(event["kind"], event["detail"]["by"]) for event in events if event["client_id"] == made.client_id]
+            deeds = ("client.created", "token.revoked", "client.disabled", "client.enabled")
+            assert by == list(zip(deeds, ("operator", *[root.user_id] * 3), strict=True))
 
     asyncio.run(story())
 
@@ -303,7 +324,7 @@ def test_every_change_asks_for_two_factors_and_every_operation_for_the_scope() -
                 continue
             assert "security" not in operation, path
             acr = operation.get("x-stockade", {}).get("acr")
-            assert acr == (None if method == "get" else ["mfa", "phr"]), (method, path)
+            assert acr == (None if method == "get" else ["mfa"]), (method, path)
 
 
 def test_answers_are_what_the_description_says(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from people_support import Browser, World, world
+from people_world import Browser, World, world
 
 from stockade.identity import admin, audit, device
 from stockade.identity.browser import ensure_browser

@@ -20,6 +20,7 @@ from stockade.identity.pages.csrf import comes_from_here, csrf_token, same_token
 from stockade.identity.pages.languages import locales
 from stockade.identity.pages.naming import client_name, destination, printable, scope_texts, unverified
 from stockade.identity.pages.rendering import environment
+from stockade.identity.pages.routes import PAGES
 from stockade.identity.storage.clients import AuthMethod, ClientRecord
 
 if TYPE_CHECKING:
@@ -157,3 +158,24 @@ def test_a_name_that_a_template_does_not_get_is_a_defect() -> None:
 def test_values_are_escaped_wherever_they_stand() -> None:
     template = environment().from_string('<p title="{{ x }}">{{ x }}</p>')
     assert template.render(x="\"'<&>") == '<p title="&#34;&#39;&lt;&amp;&gt;">&#34;&#39;&lt;&amp;&gt;</p>'
+
+
+def test_every_address_in_a_template_is_a_page() -> None:
+    known = {page.path for page in PAGES}
+    found = set()
+    for path in rendering.FOLDER.glob("*.html"):
+        text = path.read_text()
+        found |= set(re.findall(r'url\("(/[^"]*)"', text))
+        found |= {part for call in re.findall(r"(?:action|passkey_form)\(([^)]*)\)", text) for part in _paths(call)}
+    assert "/account/passkeys/options" in found
+    assert found <= known
+
+
+def _paths(call: str) -> list[str]:
+    return re.findall(r'"(/[^"]*)"', call)
+
+
+def test_every_form_of_the_table_stands_in_a_template() -> None:
+    text = "".join(path.read_text() for path in rendering.FOLDER.glob("*.html"))
+    for page in PAGES:
+        assert page.method == "GET" or f'"{page.path}"' in text, page.path

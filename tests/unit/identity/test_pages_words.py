@@ -84,7 +84,7 @@ def test_every_problem_and_assurance_has_words() -> None:
 
 def test_every_event_of_a_person_has_words() -> None:
     """What the audit record holds about a person, the person can read."""
-    about = "sign_in|sign_out|password|factor|recovery_code|session|consent|token|code|authorization|passkey"
+    about = "sign_in|sign_out|password|factor|recovery_code|session|consent|token|code|authorization|passkey|user"
     texts = [path.read_text() for path in SOURCE.rglob("*.py") if path.parent != PAGES or path.stem == "account_apps"]
     kinds = {kind for text in texts for kind in re.findall(rf'"((?:{about})\.[a-z_]+)"', text)}
     assert {"sign_in.failed", "password.changed", "consent.revoked"} <= kinds

@@ -180,16 +180,13 @@ def test_where_a_passkey_is_asked_for_a_code_is_not_offered(tmp_path: Path) -> N
     asyncio.run(story())
 
 
-def test_changing_the_password_takes_the_old_one_and_ends_the_other_sessions(tmp_path: Path) -> None:
+def test_changing_the_password_takes_a_fresh_session_and_ends_the_others(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as here:
             here.user()
             browser, other = Browser(), Browser()
             session, _ = await sign_in_with_password(here, browser), await sign_in_with_password(here, other)
             services = here.services
-            wrong = await sign_in.prove_password(services, browser.request, session, "wrong-guess-9")
-            assert wrong == Refused(Refusal.WRONG)
-            assert await sign_in.prove_password(services, browser.request, session, PASSWORD) is None
             refused = await users.change_password(services, browser.request, session, "alice-in-wonderland")
             assert refused is PasswordProblem.HOLDS_NAME
             before = browser.cookies[SESSION]
@@ -199,6 +196,14 @@ def test_changing_the_password_takes_the_old_one_and_ends_the_other_sessions(tmp
             assert browser.cookies[SESSION] != before
             assert await sessions.current(services, browser.request) is not None
             assert await sessions.current(services, other.request) is None
+            # Setting a password shows none: the sign-in is no younger for it.
+            assert (changed[0].auth_time, changed[0].amr) == (session.auth_time, ("pwd",))
+            assert kinds(here).count("sign_in.succeeded") == 2
+            here.clock.now += 901
+            late = await users.change_password(services, browser.request, changed[0], "five-brown-kettles")
+            assert late is None
+            old = await sign_in.with_password(services, browser.request, "alice", PASSWORD)
+            assert old == Refused(Refusal.WRONG)
 
     asyncio.run(story())
 

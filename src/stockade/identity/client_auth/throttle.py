@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
@@ -100,6 +101,7 @@ def _bucket(buckets: OrderedDict[bytes, _Bucket], key: str) -> _Bucket:
     return bucket
 
 
+@lru_cache(maxsize=1_024)
 def _network(address: str) -> str:
     """One IPv6 subscriber has a /64, so that is one address."""
     try:

@@ -9,8 +9,6 @@ from sqlalchemy.exc import IntegrityError
 
 from stockade.identity.binding.prove import offer, offers_nonce
 from stockade.identity.client_auth import authenticate_client
-from stockade.identity.client_auth.throttle import Throttle
-from stockade.identity.config import Throttling
 from stockade.identity.credentials import Kind, digest, generate
 from stockade.identity.device import make_user_code, shown, user_code_digest
 from stockade.identity.endpoints.form import read_form
@@ -19,10 +17,13 @@ from stockade.identity.errors import OAuthError, StorageUnavailable
 from stockade.identity.grants.client_credentials import select_audience
 from stockade.identity.grants.device_code import GRANT_TYPE
 from stockade.identity.people.assurance import ACRS
+from stockade.identity.people.client import origin_of
 from stockade.identity.scopes import select_user_scopes
 from stockade.identity.storage.device_codes import NewDeviceCode, insert_device_code
+from stockade.identity.storage.sign_in_failures import Bucket, take
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from stockade.identity.storage.clients import ClientRecord
 
 # A public client's name is no secret, so anyone can ask; the more codes wait, the sooner a guess hits one.
-_FLOOD = Throttle(Throttling(client_burst=30, client_seconds_each=2, address_burst=60, address_seconds_each=1))
+CLIENT_BURST, CLIENT_SECONDS = 30, 2.0
+NETWORK_BURST, NETWORK_SECONDS = 60, 1.0
 _ATTEMPTS = 5
 
 
@@ -45,9 +47,9 @@ async def device_authorization(services: Services, request: Request) -> Response
     client = await authenticate_client(services, request, form)
     if GRANT_TYPE not in client.metadata.grant_types:
         raise OAuthError("unauthorized_client", "this grant type is not registered for the client")
-    _require_patience(request, client)
     binding = await offer(services, request)
-    device_code, user_code = await _store(services, client, form, binding.thumbprint if binding else None)
+    jkt = binding.thumbprint if binding else None
+    device_code, user_code = await _store(services, client, form, jkt, _budgets(services, request, client))
     services.metrics.count("device_codes_issued")
     page, settings = f"{services.config.issuer}/device", services.config.device
     return private_json(
@@ -62,14 +64,21 @@ async def device_authorization(services: Services, request: Request) -> Response
     )
 
 
-def _require_patience(request: Request, client: ClientRecord) -> None:
-    attempt = _FLOOD.attempt(request.client.host if request.client else "", client.client_id)
-    if (wait := attempt.refused_for()) is not None:
-        raise OAuthError("slow_down", "too many codes asked for", 429, {"Retry-After": str(int(wait) + 1)})
-    attempt.failed()
+def _budgets(services: Services, request: Request, client: ClientRecord) -> tuple[Bucket, ...]:
+    network = origin_of(request).network
+
+    def bucket(text: str, burst: int, seconds: float) -> Bucket:
+        return Bucket(services.derived.digest("device authorization budget", text), burst, seconds)
+
+    return (
+        bucket(f"{network}\x00{client.client_id}", CLIENT_BURST, CLIENT_SECONDS),
+        bucket(network, NETWORK_BURST, NETWORK_SECONDS),
+    )
 
 
-async def _store(services: Services, client: ClientRecord, form: Form, jkt: str | None) -> tuple[str, str]:
+async def _store(
+    services: Services, client: ClientRecord, form: Form, jkt: str | None, budgets: tuple[Bucket, ...]
+) -> tuple[str, str]:
     config = services.config
     scopes = select_user_scopes(config, client, form.optional("scope"))
     audience = select_audience(config, form.optional("resource"))
@@ -89,8 +98,18 @@ async def _store(services: Services, client: ClientRecord, form: Form, jkt: str 
             expires_at=int(services.clock()) + config.device.seconds,
         )
         try:
-            await services.lanes.write(partial(insert_device_code, code=row))
+            wait = await services.lanes.write(partial(_store_once, code=row, budgets=budgets, now=services.clock()))
         except IntegrityError:
             continue
+        if wait is not None:
+            raise OAuthError("slow_down", "too many codes asked for", 429, {"Retry-After": str(int(wait) + 1)})
         return device_code, user_code
     raise StorageUnavailable("no free user code was found")
+
+
+def _store_once(connection: Connection, code: NewDeviceCode, budgets: tuple[Bucket, ...], now: float) -> float | None:
+    """Seconds to wait, or None and it is stored."""
+    wait = take(connection, budgets, now).wait_seconds
+    if wait is None:
+        insert_device_code(connection, code)
+    return wait

@@ -1,6 +1,6 @@
-"""The two pages that an endpoint itself shows: an error that may not be sent anywhere, and `form_post`.
+"""What an endpoint itself shows to people: an error that may not be sent anywhere (pages/refusal.py), and `form_post`.
 
-Everything else that people see is in `pages`. Both pages allow the browser nothing but what stands in them.
+Everything else that people see is in `pages`. The browser is allowed nothing but what stands in the page.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse
 
 from stockade.identity.errors import OAuthError, Unavailable
 from stockade.identity.observability import log
+from stockade.identity.pages.refusal import refusal_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,25 +52,14 @@ def shown_to_people(handler: Handler) -> Handler:
         try:
             return await handler(services, request)
         except OAuthError as error:
-            return error_page(services.config, error)
+            return refusal_page(services, request, error)
         except Unavailable as error:
             services.metrics.count("unavailable", dependency=error.metric)
             log("error", "dependency_unavailable", dependency=error.metric, reason=error.reason, path=request.url.path)
             busy = OAuthError("temporarily_unavailable", "please try again in a moment", 503, {"Retry-After": "2"})
-            return error_page(services.config, busy)
+            return refusal_page(services, request, busy)
 
     return shown
-
-
-def error_page(config: Config, error: OAuthError) -> Response:
-    """Tell the person, and nobody else (RFC 6749 §4.1.2.1)."""
-    body = (
-        f"<h1>This request cannot be answered</h1><p>{escape(error.description)}.</p>"
-        f"<p>Error: <code>{escape(error.error)}</code></p>"
-        "<p>Go back to the application that sent you here and try again.</p>"
-    )
-    policy = f"default-src 'none'; style-src {_STYLE_SOURCE}; frame-ancestors 'none'; base-uri 'none'"
-    return _page(config, body, policy, error.status, error.headers)
 
 
 def form_post_page(config: Config, action: str, source: str, fields: Mapping[str, str]) -> Response:

@@ -7,6 +7,7 @@ be touched here: such a client has no registration access token.
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ _NOT_SENT_BACK = (
     "client_secret_expires_at",
     "client_id_issued_at",
 )
+
+
+_CLIENT_ID = re.compile(r"c_[0-9a-z_]{1,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,8 @@ async def _managed(services: Services, request: Request) -> tuple[ClientRecord, 
     _require_open(services)
     text = await _bearer(services, request, Kind.REGISTRATION_ACCESS_TOKEN)
     client_id, now = str(request.path_params["client_id"]), services.clock()
+    if not _CLIENT_ID.fullmatch(client_id):
+        raise _refused(services, request)
     client = await services.lanes.read(lambda connection: find_client(connection, client_id, now))
     if client is None or not _holds(client, text):
         raise _refused(services, request)

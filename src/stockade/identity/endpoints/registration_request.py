@@ -88,6 +88,8 @@ async def read_document(request: Request) -> dict[str, Any]:
             raise OAuthError("invalid_request", "the body is too large", 413, {"Connection": "close"})
     try:
         document = json.loads(bytes(body).decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        # Half a character is no text (RFC 8259 §8.2).
+        json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise invalid_request("the body is not well-formed JSON") from None
     if not isinstance(document, dict):

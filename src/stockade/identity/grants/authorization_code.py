@@ -44,24 +44,27 @@ async def authorization_code(services: Services, request: TokenRequest) -> Issue
         raise _refused()
     now = services.clock()
 
-    def work(connection: Connection) -> IssuedTokens | None:
+    def work(connection: Connection) -> IssuedTokens | OAuthError:
         found = find_code(connection, digest(text), now)
         if found is None or found.code.client_id != request.client.client_id:
-            return None
+            return _refused()
         if found.used:
             _revoke_replayed(connection, request, found.code, now)
-            return None
+            return _refused()
         if not found.alive or not _matches(request, verifier, found.code):
-            return None
+            return _refused()
+        if request.form.optional("resource") not in (None, found.code.audience):
+            # RFC 8707 §2.2
+            return OAuthError("invalid_target", "the code was given for another resource")
         use_code(connection, found.code.digest, now)
         return _issue(services, request, found, connection, int(now))
 
-    issued = await services.lanes.write(work)
-    if issued is None:
+    outcome = await services.lanes.write(work)
+    if isinstance(outcome, OAuthError):
         services.feed.announce()
         log("warning", "code_refused", client_id=request.client.client_id, address=request.address)
-        raise _refused()
-    return issued
+        raise outcome
+    return outcome
 
 
 def read_verifier(request: TokenRequest) -> str:
@@ -83,7 +86,6 @@ def _matches(request: TokenRequest, verifier: str, code: CodeRow) -> bool:
     return (
         hmac.compare_digest(challenge_of(verifier), code.code_challenge)
         and request.form.optional("redirect_uri") in (None, code.redirect_uri)
-        and request.form.optional("resource") in (None, code.audience)
         and code.dpop_jkt in (None, key)
     )
 

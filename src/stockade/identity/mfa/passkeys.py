@@ -6,10 +6,11 @@ anybody may ask for one, but signed; what is stored is that one was used.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import secrets
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
@@ -49,6 +50,8 @@ MAX_PASSKEYS = 20
 MAX_NAME_CHARS = 64
 _SIGN_IN, _REGISTRATION = "sign in", "registration"
 _NONCE_BYTES, _TIME_BYTES = 16, 8
+# EdDSA, ES256, RS256: what authenticators have (RFC 9053, WebAuthn §5.4).
+_ALGORITHMS = (-8, -7, -257)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +78,7 @@ def available(config: Config) -> bool:
 async def registration_options(
     services: Services, request: HTTPConnection, session: Session
 ) -> dict[str, Any] | FactorProblem:
-    """`PublicKeyCredentialCreationOptions` as JSON (binary members in base64url), for the signed-in person."""
-    from webauthn import generate_registration_options  # noqa: PLC0415 - half of the server's start-up time, see below
-    from webauthn.helpers import options_to_json_dict  # noqa: PLC0415
-    from webauthn.helpers.structs import (  # noqa: PLC0415
-        AttestationConveyancePreference,
-        AuthenticatorSelectionCriteria,
-        PublicKeyCredentialDescriptor,
-        ResidentKeyRequirement,
-        UserVerificationRequirement,
-    )
-
+    """`PublicKeyCredentialCreationOptionsJSON` (WebAuthn §5.4), for the signed-in person."""
     browser, user = browser_digest(request), session.user
     if not available(services.config):
         return FactorProblem.UNAVAILABLE
@@ -96,21 +89,24 @@ async def registration_options(
     known = await list_passkeys(services, user)
     if len(known) >= MAX_PASSKEYS:
         return FactorProblem.TOO_MANY
-    options = generate_registration_options(
-        rp_id=_rp_id(services.config),
-        rp_name=services.config.people.title,
-        user_id=user.user_id.encode(),
-        user_name=user.username,
-        user_display_name=user.name or user.username,
-        challenge=_new_challenge(services, _REGISTRATION, browser, user.user_id),
-        timeout=TIMEOUT_SECONDS * 1000,
-        attestation=AttestationConveyancePreference.NONE,
-        authenticator_selection=AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
-        ),
-        exclude_credentials=[PublicKeyCredentialDescriptor(id=one.credential_id) for one in known],
-    )
-    return options_to_json_dict(options)
+    return {
+        "rp": {"id": _rp_id(services.config), "name": services.config.people.title},
+        "user": {
+            "id": _encode(user.user_id.encode()),
+            "name": user.username,
+            "displayName": user.name or user.username,
+        },
+        "challenge": _encode(_new_challenge(services, _REGISTRATION, browser, user.user_id)),
+        "pubKeyCredParams": [{"type": "public-key", "alg": algorithm} for algorithm in _ALGORITHMS],
+        "timeout": TIMEOUT_SECONDS * 1000,
+        "excludeCredentials": [{"type": "public-key", "id": one.id} for one in known],
+        "authenticatorSelection": {
+            "residentKey": "required",
+            "requireResidentKey": True,
+            "userVerification": "required",
+        },
+        "attestation": "none",
+    }
 
 
 async def register(
@@ -126,7 +122,7 @@ async def register(
     challenge = _challenge_in(response)
     if browser is None or challenge is None or not _is_ours(services, challenge, _REGISTRATION, browser, user_id):
         return FactorProblem.EXPIRED
-    record = _read_registration(services, response, challenge, user_id, passkey_name(name))
+    record = await asyncio.to_thread(_read_registration, services, response, challenge, user_id, passkey_name(name))
     if record is None:
         return FactorProblem.WRONG
     address = origin_of(request).address
@@ -195,23 +191,19 @@ async def remove(
 
 
 def authentication_options(services: Services, request: HTTPConnection) -> dict[str, Any] | FactorProblem:
-    """`PublicKeyCredentialRequestOptions` as JSON. Whose passkey it will be is not asked, so nothing is told."""
-    from webauthn import generate_authentication_options  # noqa: PLC0415
-    from webauthn.helpers import options_to_json_dict  # noqa: PLC0415
-    from webauthn.helpers.structs import UserVerificationRequirement  # noqa: PLC0415
-
+    """`PublicKeyCredentialRequestOptionsJSON` (WebAuthn §5.5). It does not ask whose passkey, so it tells nothing."""
     browser = browser_digest(request)
     if not available(services.config):
         return FactorProblem.UNAVAILABLE
     if browser is None:
         return FactorProblem.EXPIRED
-    options = generate_authentication_options(
-        rp_id=_rp_id(services.config),
-        challenge=_new_challenge(services, _SIGN_IN, browser, ""),
-        timeout=TIMEOUT_SECONDS * 1000,
-        user_verification=UserVerificationRequirement.REQUIRED,
-    )
-    return options_to_json_dict(options)
+    return {
+        "challenge": _encode(_new_challenge(services, _SIGN_IN, browser, "")),
+        "timeout": TIMEOUT_SECONDS * 1000,
+        "rpId": _rp_id(services.config),
+        "allowCredentials": [],
+        "userVerification": "required",
+    }
 
 
 async def verify(services: Services, request: HTTPConnection, response: str) -> Shown | FactorProblem:
@@ -231,7 +223,8 @@ async def verify(services: Services, request: HTTPConnection, response: str) -> 
     found = await services.lanes.read(look)
     if found is None or found[1].disabled_at is not None:
         return FactorProblem.WRONG
-    return _read_assertion(services, response, challenge, *found) or FactorProblem.WRONG
+    shown = await asyncio.to_thread(_read_assertion, services, response, challenge, *found)
+    return shown or FactorProblem.WRONG
 
 
 def accept(connection: Connection, shown: Shown, address: str, now: float) -> bool:
@@ -308,8 +301,12 @@ def _member(text: str, *path: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def _decode(text: str) -> bytes | None:
-    """Base64url without padding; None where it is none, or too long for any credential id or client data."""
+    """Base64url without padding; None where it is none, or empty."""
     try:
         decoded = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except ValueError:
@@ -320,6 +317,8 @@ def _decode(text: str) -> bytes | None:
 def _read_registration(
     services: Services, response: str, challenge: str, user_id: str, name: str
 ) -> PasskeyRecord | None:
+    # Half a second and five megabytes that a server without passkeys need not spend: imported when one is shown, and
+    # off the event loop, as is the work.
     from webauthn import verify_registration_response  # noqa: PLC0415
 
     try:
@@ -350,7 +349,7 @@ def _read_registration(
 def _read_assertion(
     services: Services, response: str, challenge: str, passkey: PasskeyRecord, user: UserRecord
 ) -> Shown | None:
-    from webauthn import verify_authentication_response  # noqa: PLC0415
+    from webauthn import verify_authentication_response  # noqa: PLC0415 - as above
 
     # §7.2 step 6: a discoverable passkey says whose it is.
     if _decode(_member(response, "response", "userHandle")) != user.user_id.encode():

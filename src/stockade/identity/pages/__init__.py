@@ -10,5 +10,6 @@
     csrf.py        that a form comes from our page in this very browser
     languages.py   locales/ and which of them a browser asks for
     assets.py      static/ under names that change with the content
+    refusal.py     what an endpoint refuses, said to people
     sign_in.py, second_factor.py, passkeys.py, consent.py, device.py, sign_out.py, account*.py
 """

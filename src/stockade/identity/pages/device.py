@@ -40,7 +40,9 @@ async def enter(visit: Visit) -> Response:
 async def done(visit: Visit) -> Response:
     """Nothing is left to do here; the device goes on by itself."""
     text = visit.locale.text
-    return visit.page("message.html", heading=text("device.done_title"), text=text("device.done_text"), link=None)
+    return visit.page(
+        "message.html", heading=text("device.done_title"), text=text("device.done_text"), technical="", link=None
+    )
 
 
 def _form(visit: Visit, typed: str, error: Told | None = None) -> Response:

@@ -52,7 +52,7 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A line of the route table. `back` names the page (routes.RETURNS) to come back to after a sign-in."""
+    """A line of the route table. `back` names the page (outcome.RETURNS) to come back to after a sign-in."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -65,7 +65,7 @@ def framed(services: Services, page: Page) -> Callable[[Request], Awaitable[Resp
     """Make a Starlette endpoint of a page."""
 
     async def endpoint(request: Request) -> Response:
-        visit = _enter(services, request)
+        visit = enter(services, request)
         try:
             response = await _serve(visit, page)
         except PageError as error:
@@ -89,7 +89,7 @@ def framed(services: Services, page: Page) -> Callable[[Request], Awaitable[Resp
     return endpoint
 
 
-def _enter(services: Services, request: Request) -> Visit:
+def enter(services: Services, request: Request) -> Visit:
     """What can be known without asking anyone."""
     default = services.config.people.locale
     return Visit(
@@ -177,5 +177,6 @@ def _refusal(visit: Visit, error: PageError) -> Response:
         status=error.status,
         heading=visit.locale.text(f"error.{error.name}.title"),
         text=visit.locale.text(f"error.{error.name}.text"),
-        link=None if error.name in ("host", "client") else ("/account", visit.locale.text("error.link")),
+        technical="",
+        link=None if error.name == "host" else ("/account", visit.locale.text("error.link")),
     )

@@ -42,5 +42,6 @@ async def done(visit: Visit) -> Response:
         "message.html",
         heading=text("sign_out.done_title"),
         text=text("sign_out.done_text"),
+        technical="",
         link=("/sign-in", text("sign_out.again")),
     )

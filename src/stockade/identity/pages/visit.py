@@ -101,6 +101,8 @@ class Visit:
     def factor_problem(self, problem: FactorProblem, here: str, action: str = "") -> Response | None:
         """What every change of factors may run into: sign in again, or say that one means it. None: something else."""
         if problem is FactorProblem.REAUTHENTICATE:
+            # An interaction would lead on to its client instead of back here.
+            self.interaction = None
             return self.see_other("/sign-in", to=here)
         if problem is not FactorProblem.CONFIRM_LAST:
             return None

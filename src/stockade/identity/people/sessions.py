@@ -200,7 +200,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A session about to be worth more. `run` may run twice."""
+    """A session about to be worth more, or without `proofs` about to get a new secret only. `run` may run twice."""
 
     session: Session
     proofs: tuple[str, ...]
@@ -227,7 +227,8 @@ class Rise:
         )
         if not table.renew_session(connection, row, secret_digest(self.cookie.value)):
             return None
-        _record_sign_in(connection, row, self.now)
+        if self.proofs:
+            _record_sign_in(connection, row, self.now)
         user = find_user(connection, row.user_id)
         return None if user is None else _session(row, user)
 

@@ -186,20 +186,6 @@ async def step_up_with_passkey(services: Services, request: HTTPConnection, sess
     return await _raise(services, request, session, PASSKEY, shown)
 
 
-async def prove_password(
-    services: Services, request: HTTPConnection, session: Session, password: str
-) -> Refused | None:
-    """Have the person of a session show the password again, before it is changed. None: it is the one."""
-    key = username_key(session.user.username)
-    if key is None or not usable(password):
-        return Refused(Refusal.WRONG)
-    proved = await _prove_password(services, request, key, password)
-    if isinstance(proved, Refused):
-        return proved
-    await services.lanes.write(proved.budgets.succeeded)
-    return None
-
-
 async def waiting(services: Services, request: HTTPConnection) -> Waiting | None:
     """The sign-in that this browser is in the middle of; None: there is none, start over."""
     digest, browser = read_digest(request, SIGN_IN), browser_digest(request)

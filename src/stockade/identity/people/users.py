@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from stockade.identity import audit
 from stockade.identity.audit import AuditEvent
-from stockade.identity.people.assurance import PASSWORD
+from stockade.identity.mfa.changes import may_change_factors
 from stockade.identity.people.passwords import MIN_CHARS, MIN_CHARS_ALONE, PasswordProblem, problem_of
 from stockade.identity.people.sessions import end_in, rising
+from stockade.identity.storage.grants import revoke_lasting_grants
 from stockade.identity.storage.sessions import live_session_ids
 from stockade.identity.storage.users import set_password
 
@@ -54,20 +55,24 @@ def names_of(config: Config, user: UserRecord) -> Iterable[str | None]:
 async def change_password(
     services: Services, request: HTTPConnection, session: Session, new: str
 ) -> tuple[Session, Cookie] | PasswordProblem | None:
-    """Set a new password for a session whose person has just proved the old one (sign_in.reauthenticate).
+    """Set a new password for a person who has just signed in (changes.may_change_factors).
 
-    Every other session of theirs ends, and this one gets a new secret. None: it was ended meanwhile.
+    Every other session of theirs ends, with what clients hold beyond sessions, and this one gets a new secret. None:
+    sign in anew first, or it was ended meanwhile.
     """
+    if not may_change_factors(session, services.clock()):
+        return None
     problem = new_password_problem(services.config, session.user, new)
     if problem is not None:
         return problem
     hashed = await services.passwords.hash(new)
-    rise = rising(services, request, session, PASSWORD)
+    rise = rising(services, request, session, ())
 
     def work(connection: Connection) -> Session | None:
         replace_password(connection, session.user.user_id, hashed, rise.now, rise.origin.address)
         others = [one for one in live_session_ids(connection, session.user.user_id) if one != session.session_id]
         end_in(connection, session.user.user_id, others, "password_changed", rise.now, rise.origin.address)
+        revoke_lasting_grants(connection, session.user.user_id, rise.now)
         return rise.run(connection)
 
     raised = await services.lanes.write(work)

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from stockade.identity.clients_metadata import ClientMetadata
 from stockade.identity.errors import StorageUnavailable
+from stockade.identity.storage.prepared import Prepared
 from stockade.identity.storage.schema import api_keys, client_secrets, clients
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ApiKeyRecord:
     revoked_at: int | None
 
 
-_WITH_SECRETS = (
+_WITH_SECRETS = Prepared(
     select(clients, client_secrets.c.digest)
     .outerjoin(
         client_secrets,
@@ -82,7 +83,7 @@ _WITH_SECRETS = (
 
 def find_client(connection: Connection, client_id: str, now: float) -> ClientRecord | None:
     """Look a client up with its live secrets, in one statement whether it exists or not."""
-    rows = connection.execute(_WITH_SECRETS, {"client_id": client_id, "now": now}).all()
+    rows = _WITH_SECRETS.all(connection, {"client_id": client_id, "now": now})
     if not rows:
         return None
     return _client(rows[0], tuple(row.digest for row in rows if row.digest is not None))

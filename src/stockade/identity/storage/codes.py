@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, insert, update
 
 from stockade.identity.storage.grants import stands, with_standing
+from stockade.identity.storage.prepared import Prepared
 from stockade.identity.storage.schema import authorization_codes
 from stockade.identity.storage.tokens import Authorization
 
@@ -64,21 +65,17 @@ class FoundCode:
         )
 
 
-_INSERT = insert(authorization_codes)
-_FIND = with_standing(authorization_codes).where(authorization_codes.c.digest == bindparam("wanted"))
-
-
 def insert_code(connection: Connection, code: CodeRow) -> None:
     """Store a code. It may be given out once the transaction has committed."""
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {name: getattr(code, name) for name in _PLAIN} | {"scopes": " ".join(code.scopes), "amr": " ".join(code.amr)},
     )
 
 
 def find_code(connection: Connection, digest: bytes, now: float) -> FoundCode | None:
     """Look a code up. The caller holds a write transaction."""
-    row = connection.execute(_FIND, {"wanted": digest}).one_or_none()
+    row = _FIND.one_or_none(connection, {"of": digest})
     return None if row is None else _found(row, now)
 
 
@@ -109,6 +106,10 @@ _PLAIN = (
     "dpop_jkt",
     "expires_at",
 )
+
+
+_INSERT = Prepared(insert(authorization_codes), (*_PLAIN, "scopes", "amr"))
+_FIND = Prepared(with_standing(authorization_codes).where(authorization_codes.c.digest == bindparam("of")))
 
 
 def _found(row: Row[Any], now: float) -> FoundCode:

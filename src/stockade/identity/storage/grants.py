@@ -82,6 +82,17 @@ def revoke_grants_of(connection: Connection, user_id: str, client_id: str, now: 
     return len(mine)
 
 
+def revoke_lasting_grants(connection: Connection, user_id: str, now: float) -> int:
+    """Revoke a user's grants that outlive their sessions (`offline_access`); the others end with those.
+
+    RFC 9700 §4.14.2: who took over an account must not stay in it after its password was changed.
+    """
+    lasting = [grant.grant_id for grant in list_grants(connection, user_id, now) if grant.session_id is None]
+    for grant_id in lasting:
+        revoke_grant(connection, grant_id, now)
+    return len(lasting)
+
+
 def with_standing(table: Table) -> Select[Any]:
     """All of a code's or refresh token's row, and what tells whether its client, user, grant and session still hold.
 

@@ -61,8 +61,8 @@ def spend_initial_token(connection: Connection, digest: bytes, now: float) -> bo
 
 
 def list_initial_tokens(connection: Connection) -> list[InitialAccessToken]:
-    """All of them, newest first, the used up and expired too."""
-    return [_token(row) for row in connection.execute(select(table).order_by(table.c.created_at.desc()))]
+    """All of them by name, the used up and expired too."""
+    return [_token(row) for row in connection.execute(select(table).order_by(table.c.name, table.c.token_id))]
 
 
 def delete_initial_token(connection: Connection, token_id: str) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, insert, update
 
 from stockade.identity.binding import Binding, read_binding
 from stockade.identity.storage.grants import stands, with_standing
+from stockade.identity.storage.prepared import Prepared
 from stockade.identity.storage.schema import refresh_tokens
 from stockade.identity.storage.tokens import Authorization
 
@@ -61,19 +62,10 @@ class FoundRefreshToken:
     grant_expires_at: int
 
 
-_INSERT = insert(refresh_tokens)
-_FIND = with_standing(refresh_tokens).where(refresh_tokens.c.digest == bindparam("wanted"))
-_REPLACE = (
-    update(refresh_tokens)
-    .where(refresh_tokens.c.digest == bindparam("wanted"))
-    .values(used_at=bindparam("at"), successor=bindparam("sealed"))
-)
-
-
 def insert_refresh_token(connection: Connection, token: RefreshRow) -> None:
     """Store a refresh token. It may be given out once the transaction has committed."""
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {name: getattr(token, name) for name in _PLAIN}
         | {
             "scopes": " ".join(token.scopes),
@@ -85,18 +77,18 @@ def insert_refresh_token(connection: Connection, token: RefreshRow) -> None:
 
 def find_refresh_token(connection: Connection, digest: bytes, now: float) -> FoundRefreshToken | None:
     """Look a refresh token up. The caller holds a write transaction."""
-    row = connection.execute(_FIND, {"wanted": digest}).one_or_none()
+    row = _FIND.one_or_none(connection, {"of": digest})
     return None if row is None else _found(row, now)
 
 
 def replace_refresh_token(connection: Connection, digest: bytes, sealed_successor: bytes, now: float) -> None:
     """Mark a token used; the successor is sealed so that only who holds the token can open it."""
-    connection.execute(_REPLACE, {"wanted": digest, "at": now, "sealed": sealed_successor})
+    _REPLACE.run(connection, {"of": digest, "used_at": now, "successor": sealed_successor})
 
 
 def extend_refresh_token(connection: Connection, digest: bytes, expires_at: int) -> None:
     """Where tokens are not replaced, each use starts the idle life anew."""
-    connection.execute(update(refresh_tokens).where(refresh_tokens.c.digest == digest).values(expires_at=expires_at))
+    _EXTEND.run(connection, {"of": digest, "expires_at": expires_at})
 
 
 _PLAIN = (
@@ -113,6 +105,13 @@ _PLAIN = (
     "issued_at",
     "expires_at",
 )
+
+
+_THIS = refresh_tokens.c.digest == bindparam("of")
+_INSERT = Prepared(insert(refresh_tokens), (*_PLAIN, "scopes", "amr", "binding"))
+_FIND = Prepared(with_standing(refresh_tokens).where(_THIS))
+_REPLACE = Prepared(update(refresh_tokens).where(_THIS), ("used_at", "successor"))
+_EXTEND = Prepared(update(refresh_tokens).where(_THIS), ("expires_at",))
 
 
 def _found(row: Row[Any], now: float) -> FoundRefreshToken:

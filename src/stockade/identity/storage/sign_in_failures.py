@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, text, update
 
 from stockade.identity.storage.schema import sign_in_failures as table
 
@@ -35,9 +35,11 @@ class Taken:
     last: bool = False
 
 
-# The row must be there to be locked; both databases spell it alike.
-_ENSURE = text(
-    "INSERT INTO sign_in_failures (digest, arrival, expires_at) VALUES (:digest, 0, :now) ON CONFLICT DO NOTHING"
+# One statement that makes the row or finds it, and locks it either way: two would leave room for another server's
+# `refill` between them. Both databases spell it alike.
+_LOCK = text(
+    "INSERT INTO sign_in_failures (digest, arrival, expires_at) VALUES (:digest, 0, :now) "
+    "ON CONFLICT (digest) DO UPDATE SET arrival = sign_in_failures.arrival RETURNING arrival"
 )
 
 
@@ -46,9 +48,8 @@ def take(connection: Connection, buckets: Sequence[Bucket], now: float) -> Taken
     arrivals = {}
     # In one order, so that two servers do not wait for each other.
     for bucket in sorted(buckets, key=lambda one: one.digest):
-        connection.execute(_ENSURE, {"digest": bucket.digest, "now": int(now)})
-        locked = select(table.c.arrival).where(table.c.digest == bucket.digest).with_for_update()
-        arrivals[bucket] = max(connection.execute(locked).scalar_one(), now)
+        arrival: float = connection.execute(_LOCK, {"digest": bucket.digest, "now": int(now)}).scalar_one()
+        arrivals[bucket] = max(arrival, now)
     wait = max(_wait(bucket, arrival, now) for bucket, arrival in arrivals.items())
     if wait > 0:
         return Taken(wait)

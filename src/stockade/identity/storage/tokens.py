@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from stockade.identity.binding import Binding, read_binding
 from stockade.identity.credentials import Kind
+from stockade.identity.storage.prepared import Prepared
 from stockade.identity.storage.revocations import record_token_revocation
 from stockade.identity.storage.schema import access_tokens, api_keys, clients, grants, sessions, users
 
@@ -87,8 +88,8 @@ class NewAccessToken:
     authorization: Authorization = NOBODY
 
 
-_INSERT = insert(access_tokens)
-_FIND_TOKEN = (
+_INSERT = Prepared(insert(access_tokens), [column.name for column in access_tokens.c if column.name != "revoked_at"])
+_FIND_TOKEN = Prepared(
     select(
         access_tokens,
         clients.c.generation.label("client_generation"),
@@ -105,7 +106,7 @@ _FIND_TOKEN = (
     .outerjoin(sessions, sessions.c.session_id == access_tokens.c.session_id)
     .where(access_tokens.c.digest == bindparam("digest"))
 )
-_FIND_API_KEY = (
+_FIND_API_KEY = Prepared(
     select(api_keys, clients.c.disabled_at)
     .join(clients, clients.c.client_id == api_keys.c.client_id)
     .where(api_keys.c.digest == bindparam("digest"))
@@ -115,8 +116,8 @@ _FIND_API_KEY = (
 def insert_access_token(connection: Connection, token: NewAccessToken) -> None:
     """Store a token. It may be given out once the transaction has committed, not before."""
     who = token.authorization
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {
             "digest": token.digest,
             "jti": token.jti,
@@ -142,10 +143,10 @@ def insert_access_token(connection: Connection, token: NewAccessToken) -> None:
 def find_credential(connection: Connection, kind: Kind, digest: bytes, now: float) -> StoredCredential | None:
     """Look an access token or API key up by its digest."""
     if kind is Kind.ACCESS_TOKEN:
-        row = connection.execute(_FIND_TOKEN, {"digest": digest}).one_or_none()
+        row = _FIND_TOKEN.one_or_none(connection, {"digest": digest})
         return _access_token(row, now) if row else None
     if kind is Kind.API_KEY:
-        row = connection.execute(_FIND_API_KEY, {"digest": digest}).one_or_none()
+        row = _FIND_API_KEY.one_or_none(connection, {"digest": digest})
         return _api_key(row, now) if row else None
     return None
 

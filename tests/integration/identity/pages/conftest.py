@@ -50,9 +50,17 @@ def make_browser(people_server: Server, tmp_path: Path) -> Iterator[Callable[...
         browser.driver.quit()
 
 
+@pytest.fixture(scope="session")
+def shared_browser(people_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(people_server.public.certificate, tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
 @pytest.fixture
-def browser(make_browser: Callable[..., Browser]) -> Browser:
-    return make_browser()
+def browser(shared_browser: Browser) -> Browser:
+    """One browser for all, as good as new: starting it takes longer than most tests."""
+    shared_browser.forget()
+    return shared_browser
 
 
 @pytest.fixture

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyotp
 import pytest
+from identity_support import credentials
 from pages_support import PASSWORD, make_app, make_user, request_url
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from stockade.identity.clients_metadata import ClientMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,12 +21,34 @@ if TYPE_CHECKING:
     from browser import Browser, Listener
     from identity_support import Server
 
+AXE = Path(__file__).parent / "node" / "node_modules" / "axe-core" / "axe.min.js"
+# Everything that axe knows of WCAG 2.2 up to AA, and its own best practices.
+ASK_AXE = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ["violations"]}).then(
+  (result) => done(result.violations.map((one) => `${one.id}: ${one.help}: ${one.nodes[0].html.slice(0, 120)}`)),
+  (error) => done([String(error)]),
+);
+"""
 MEASURE = Path(__file__).with_name("accessible.js").read_text()
 
 
 def press(browser: Browser, selector: str, condition: Callable[[Browser], object]) -> None:
     browser.one(selector).click()
     browser.until(condition)
+
+
+def user_code_of(server: Server) -> str:
+    """Of a device that waits."""
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    metadata = ClientMetadata(grant_types=(grant,), client_name="Kitchen display")
+    device = server.client(f"device-{secrets.token_hex(4)}", ("orders:read",), metadata=metadata)
+    with server.outside() as http:
+        form = {"scope": "orders:read"}
+        code: str = http.post("/oauth2/device_authorization", data=form, headers=credentials(device)).json()[
+            "user_code"
+        ]
+    return code
 
 
 def every_page(server: Server, browser: Browser, listener: Listener) -> Iterator[str]:
@@ -107,6 +133,14 @@ def every_page(server: Server, browser: Browser, listener: Listener) -> Iterator
     browser.fill(username=plain.username, password=PASSWORD)
     press(browser, first, lambda page: page.path == "/sign-in/second-factor")
     yield "second factor, missing"
+    go("/device")
+    browser.fill(user_code=user_code_of(server))
+    press(browser, first, lambda page: page.path == "/consent")
+    yield "device, confirm"
+    go("/oauth2/authorize?client_id=unknown")
+    yield "refused by an endpoint"
+    go("/sign-in?to=password")
+    yield "sign-in, other tab"
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -129,6 +163,25 @@ def test_every_page_can_be_read_and_used_by_all(
                 faults += [f"{name}, {scheme}, {width}: {fault}" for fault in found]
     assert faults == []
     assert len(names) == len(set(names))
+
+
+def test_axe_finds_nothing_either(people_server: Server, browser: Browser, listener: Listener) -> None:
+    """axe-core, an outside judge, light and narrow, dark and wide."""
+    if not AXE.exists():
+        pytest.skip(
+            "axe-core is not installed: run scripts/install-test-clients.sh tests/integration/identity/pages/node"
+        )
+    axe, faults = AXE.read_text(), []
+    for name in every_page(people_server, browser, listener):
+        browser.driver.execute_script(axe)
+        for scheme, width in (("light", 360), ("dark", 1280)):
+            browser.scheme(scheme)
+            browser.width(width)
+            faults += [f"{name}, {scheme}: {fault}" for fault in browser.driver.execute_async_script(ASK_AXE)]
+    assert faults == []
+    # What never complains proves nothing.
+    browser.driver.execute_script("document.querySelector('label').remove()")
+    assert any(fault.startswith("label: ") for fault in browser.driver.execute_async_script(ASK_AXE))
 
 
 def first_pages(server: Server, browser: Browser, listener: Listener) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 import secrets
 from hashlib import sha256
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from pages_support import (
@@ -393,3 +393,25 @@ def test_a_method_that_a_page_does_not_have_is_refused(web: httpx.Client) -> Non
     assert web.put("/sign-in").status_code == 405
     assert web.get("/sign-in/passkey").status_code == 405
     assert web.post("/signed-out").status_code == 405
+
+
+def test_what_an_endpoint_refuses_is_shown_to_the_person_and_sent_nowhere(
+    people_server: Server, web: httpx.Client
+) -> None:
+    """RFC 6749 §4.1.2.1; XSS by what the request holds: nothing of it is in the answer."""
+    app = make_app(people_server, CALLBACK)
+    url = request_url(people_server, app, CALLBACK)
+    for sent, changed in (
+        (app.client_id, quote(MARKUP)),
+        (quote(CALLBACK, safe=""), quote("https://evil.example/" + MARKUP)),
+        ("response_type=code", f"response_type=code&request_uri={quote(MARKUP)}"),
+    ):
+        assert sent in url
+        answer = web.get(url.replace(sent, changed), headers={"Accept-Language": "de"})
+        assert answer.status_code == 400
+        assert "location" not in answer.headers
+        assert {name: answer.headers.get(name) for name in PAGE_HEADERS} == PAGE_HEADERS
+        assert "lässt sich nicht beantworten" in answer.text
+        assert "invalid_request" in answer.text
+        assert "evil" not in answer.text
+        assert "<img" not in answer.text

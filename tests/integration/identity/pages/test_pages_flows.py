@@ -1,4 +1,4 @@
-"""The pages between a request and its answer: what is asked, what is not, and what is said when something is missing."""
+"""The pages between a request and its answer: what is asked, what is not, what is said when something is missing."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_sign_in_can_be_asked_for_anew(people_server: Server, web: httpx.Clien
     form = form_to(page, "/sign-in")
     assert "Confirm that it is you" in page.text
     assert form.fields["username"] == user.username
-    # Sign-ins are told apart by their second.
+    # Two sign-ins within one second cannot be told apart, and count as one.
     time.sleep(1.1)
     assert "code" in parameters(arrive(web, send(web, form, password=PASSWORD)))
 

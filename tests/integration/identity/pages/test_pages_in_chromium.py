@@ -115,8 +115,10 @@ def test_an_authenticator_app_is_set_up_and_asked_for_from_then_on(people_server
     assert "9 left" in browser.text
 
 
-def test_a_passkey_is_made_and_signs_in_by_button_and_by_autofill(people_server: Server, browser: Browser) -> None:
-    user = make_user(people_server)
+def test_a_passkey_is_made_and_signs_in_by_button_and_by_autofill(
+    people_server: Server, make_browser: Callable[..., Browser]
+) -> None:
+    user, browser = make_user(people_server), make_browser()
     browser.authenticator()
     signed_in(browser, people_server, user.username)
     browser.go(people_server.issuer + "/account/passkeys")
@@ -289,7 +291,7 @@ def test_a_device_is_connected_by_its_code(people_server: Server, browser: Brows
         sign_in(browser, user.username)
         browser.until(lambda page: page.heading == "Connect Kitchen display?")
         assert "in front of you" in browser.text
-        browser.press("Yes, connect")
+        browser.press("Connect")
         browser.until(lambda page: page.path == "/device/done")
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
