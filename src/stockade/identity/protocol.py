@@ -78,6 +78,40 @@ def bounded_protocol(gatekeeper: Gatekeeper) -> type[asyncio.Protocol]:
     return BoundedProtocol
 
 
+class _OneWrite:
+    """A transport that sends an answer's head together with its body: one TLS record and one system call, not two.
+
+    What is written first is held until more comes, the connection is closed, or the event loop's turn ends.
+    """
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._held is None:
+            self._held = data
+            self._loop.call_soon(self._flush)
+        else:
+            held, self._held = self._held, None
+            self._transport.write(held + data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._transport.write(held)
+
+
 class _BoundedProtocol(HttpToolsProtocol):
     gatekeeper: Gatekeeper
     _address: str | None = None
@@ -95,6 +129,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             log("warning", "connection_refused", reason=refused, address=address)
             transport.abort()
             return
+        self.transport = _OneWrite(transport, self.loop)  # type: ignore[assignment]  # what uvicorn uses of it
         self._address = address
         self.app_state.update(self.gatekeeper.describe(transport))
         self._expect(self.gatekeeper.limits.head_timeout_seconds)

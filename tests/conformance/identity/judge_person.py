@@ -149,10 +149,10 @@ class Person:
         """The same, starting with a form of the client's own page."""
         return self._go_on(self.http.post(url, data=form), back_at)
 
-    def page(self, url: str) -> httpx.Response:
-        """Open a page, follow redirects of the server, fill nothing in."""
+    def page(self, url: str, stop_at: str = "https://nowhere.invalid/") -> httpx.Response:
+        """Open a page, follow redirects but those to `stop_at`, fill nothing in."""
         answer = self.http.get(url)
-        while (onward := _onward(answer)) is not None:
+        while (onward := _onward(answer)) is not None and not _is_below(onward, stop_at):
             answer = self.http.get(onward)
         return answer
 

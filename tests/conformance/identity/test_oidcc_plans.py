@@ -854,6 +854,22 @@ def logout_bad_hint(scene: Scene) -> None:
     leave(rp, person, id_token_hint=forged, post_logout_redirect_uri=SIGNED_OUT, state="x")
 
 
+@pytest.mark.standard("OIDC Logout §2 (2)", "OIDC Logout §2 (4)")
+def test_the_id_token_of_a_refresh_signs_out_that_sign_in_and_no_other(scene: Scene) -> None:
+    rp, person = scene.rp("openid offline_access"), scene.person()
+    first = rp.sign_in(person, prompt="consent")
+    hint = rp.refresh(first["refresh_token"]).json()["id_token"]
+    parameters = {"id_token_hint": hint, "post_logout_redirect_uri": SIGNED_OUT}
+    time.sleep(1.1)
+    other = scene.person()
+    rp.sign_in(other)
+    page = other.page(leave_url(rp, **parameters))
+    assert str(page.url).startswith(scene.stand.issuer)
+    assert not is_signed_out(rp, other)
+    assert person.page(leave_url(rp, **parameters), stop_at=SIGNED_OUT).is_redirect
+    assert is_signed_out(rp, person)
+
+
 @pytest.mark.parametrize("case", params(logout))
 def test_logout_plan(case: Any, scene: Scene) -> None:
     case.run(scene)

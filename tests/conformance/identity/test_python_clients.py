@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import httpx
 import oauthlib.oauth2
 import pytest
-from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from judge_rp import s256, unverified
 from judge_stand import free_port, jwks_file, key_pair
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
+
+with warnings.catch_warnings():
+    # It says that httpx will be followed by another; that is its authors' affair.
+    warnings.simplefilter("ignore")
+    from authlib.integrations.httpx_client import OAuth2Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -33,21 +34,30 @@ def test_every_test_that_is_named_exists() -> None:
     assert sorted(test for test in shown if not exists(test)) == []
 
 
+@lru_cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def exists(test: str) -> bool:
     """A function of that name; of a plan's case, one that enters the id."""
     path, _, name = test.partition("::")
     function, _, case = name.partition("[")
     if not (ROOT / path).is_file():
         return False
-    tree = ast.parse((ROOT / path).read_text("utf-8"))
-    names = {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}
-    return function in names and (not case or case.removesuffix("]") in cases_of(ROOT / path))
+    return function in functions_of(ROOT / path) and (not case or case.removesuffix("]") in cases_of(ROOT / path))
 
 
+@lru_cache
+def functions_of(path: Path) -> set[str]:
+    return {each.name for each in ast.walk(tree_of(path)) if isinstance(each, ast.FunctionDef)}
+
+
+@lru_cache
 def cases_of(path: Path) -> set[str]:
     """The ids of all cases that a file enters into plans."""
     found = set()
-    for each in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for each in ast.walk(tree_of(path)):
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr == "case":
             assert isinstance(each.func.value, ast.Name)
             prefix = collect_standards.PLANS[each.func.value.id][1]

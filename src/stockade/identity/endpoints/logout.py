@@ -64,7 +64,7 @@ async def logout(services: Services, request: Request) -> Response:
     session = await current(services, request)
     if session is None:
         return _see(destination.url(services) if hint else f"{services.config.issuer}/signed-out")
-    if hint is None or (hint.session_id, hint.subject) != (session.session_id, session.user.user_id):
+    if hint is None or not hint.is_of(session):
         return _see(f"{services.config.issuer}/sign-out?l={_ticket(services, destination)}")
     await end(services, session, "signed_out", request)
     response = _see(destination.url(services))

@@ -116,7 +116,10 @@ class Visit:
     def onward(self, url: str) -> Response:
         """After a form that may lead out of here: a page that goes on by itself, with a link for who it does not take.
 
-        A redirect would be held against `form-action`, along the whole way to the client and beyond (CSP 3 §6.4.1.1).
-        `url` is one of our own, or a client's that was checked against its registration.
+        In a browser a redirect would be held against `form-action`, along the whole way to the client and beyond (CSP 3
+        §6.4.1.1). What asks for no HTML is a program, which follows redirects and no pages. `url` is one of our own, or
+        a client's that was checked against its registration.
         """
+        if "text/html" not in self.request.headers.get("accept", ""):
+            return see_other(url)
         return self.page("onward.html", onward=url)

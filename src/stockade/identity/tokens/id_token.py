@@ -11,6 +11,7 @@ from stockade.identity.jose import InvalidTokenError, import_public_keys, parse,
 from stockade.identity.keys.keyring import ALGORITHM
 
 if TYPE_CHECKING:
+    from stockade.identity.people.sessions import Session
     from stockade.identity.services import Services
     from stockade.identity.storage.tokens import Authorization
 
@@ -25,6 +26,16 @@ class Hint:
     subject: str
     client_id: str
     session_id: str | None
+    auth_time: Any
+
+    def is_of(self, session: Session) -> bool:
+        """Whether it tells of this very sign-in.
+
+        One that came with a refresh of a grant that outlives its session has no `sid`: person and moment name it.
+        """
+        if self.session_id is None:
+            return (self.subject, self.auth_time) == (session.user.user_id, session.auth_time)
+        return (self.subject, self.session_id) == (session.user.user_id, session.session_id)
 
 
 def make_id_token(
@@ -73,7 +84,7 @@ def read_hint(services: Services, text: str) -> Hint | None:
         return None
     if not isinstance(subject, str) or not isinstance(client_id, str) or not isinstance(session_id, str | None):
         return None
-    return Hint(subject, client_id, session_id)
+    return Hint(subject, client_id, session_id, claims.get("auth_time"))
 
 
 def _left_half(access_token: str) -> str:
