@@ -101,7 +101,7 @@ impl Shared {
         let proofs = Arc::new(parts.proofs);
         let counted = proofs.clone();
         parts.metrics.read_at_scrape(
-            "stockade_dpop_proofs_remembered",
+            "stockade_dpop_proof_entries",
             "Used proofs that could be used again.",
             move || counted.used() as f64,
         );
