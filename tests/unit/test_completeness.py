@@ -94,7 +94,12 @@ def test_the_contract_gives_every_reason_its_status() -> None:
 @pytest.mark.parametrize("reason", sorted(reasons()))
 def test_every_reason_is_provoked_by_a_vector_or_a_test(reason: str) -> None:
     variant = rf"Reason::{reasons()[reason]}\b"
-    tests = sources("crates/*/tests/**/*.rs", "crates/engine/src/validate/tests/*.rs", "tests/integration/**/*.py")
+    tests = sources(
+        "crates/*/tests/**/*.rs",
+        "crates/engine/src/validate/tests/*.rs",
+        "crates/engine/src/dpop/tests.rs",
+        "tests/integration/**/*.py",
+    )
     assert f'"{reason}"' in sources("vectors/*.json") + tests or re.search(variant, tests)
 
 

@@ -17,6 +17,7 @@ from stockade.compiler.security import check_scheme_names, supported_scopes
 from stockade.errors import BundleError
 from stockade.policy import Policy
 from stockade.policy.extensions import SchemaExtension, read_extension
+from stockade.policy.model import Cors
 from stockade.spec.model import Description, Operation
 
 FORMAT = 1
@@ -213,7 +214,7 @@ def _payload(
             "dpop": {"origins": list(policy.origins), **policy.identity.dpop.model_dump()},
             "acr_order": list(policy.acr_order),
         },
-        "cors": policy.cors.model_dump() if policy.cors is not None else None,
+        "cors": None if policy.cors is None else _cors(policy.cors),
         "limits": {
             "per_address": limits.per_address.model_dump() if limits.per_address is not None else None,
             "per_client": limits.per_client.model_dump() if limits.per_client is not None else None,
@@ -225,6 +226,16 @@ def _payload(
         "schema_pointers": {key: schemas.definitions[key].pointer for key in emitted},
         "operations": [compiled.entry for compiled in operations if compiled.entry["paths"]],
     }
+
+
+# What a script must read of a refusal to go on: the challenge (RFC 6750 §3, RFC 9470 §3) and the nonce (RFC 9449 §8.2).
+_NEEDED_BY_SCRIPTS = ("WWW-Authenticate", "DPoP-Nonce")
+
+
+def _cors(cors: Cors) -> dict[str, Any]:
+    named = {name.lower() for name in cors.expose_headers}
+    needed = [name for name in _NEEDED_BY_SCRIPTS if name.lower() not in named]
+    return {**cors.model_dump(), "expose_headers": [*cors.expose_headers, *needed]}
 
 
 def _encode(value: Any) -> bytes:

@@ -184,7 +184,7 @@ def test_policy_reaches_the_bundle(workshop: Workshop) -> None:
     assert payload["operations"][0]["modes"]["validate_response"] == "observe"
     assert payload["cors"] == {
         "origins": ["https://app.example.com"], "allow_credentials": False, "max_age_seconds": 600,
-        "expose_headers": [],
+        "expose_headers": ["WWW-Authenticate", "DPoP-Nonce"],
     }  # fmt: skip
     assert payload["authentication"]["issuer"] == "https://idp.example.com"
     assert payload["authentication"]["audience"] == "shop"

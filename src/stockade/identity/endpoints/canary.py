@@ -15,7 +15,13 @@ from stockade.identity.credentials import Kind, digest, generate
 from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.guard import private_json
 from stockade.identity.errors import StorageUnavailable, invalid_request
-from stockade.identity.storage.clients import AuthMethod, ClientRecord, find_client, insert_client
+from stockade.identity.storage.clients import (
+    CANARY_CLIENT_ID,
+    AuthMethod,
+    ClientRecord,
+    find_client,
+    insert_client,
+)
 from stockade.identity.storage.tokens import NewAccessToken, find_credential, insert_access_token, revoke_credential
 
 if TYPE_CHECKING:
@@ -25,14 +31,13 @@ if TYPE_CHECKING:
 
     from stockade.identity.services import Services
 
-CANARY_CLIENT_ID = "c_stockade_canary"
 LIFETIME_SECONDS = 120
 # It can neither prove who it is nor ask for anything, so nobody gets a token in its name but here.
 _CLIENT_NAME = "stockade: revocation canary"
 
 
 async def issue(services: Services, _request: Request) -> Response:
-    """A fresh token without any scope, for the first audience. No operation is open to it that is not open to all."""
+    """A fresh token without any scope, for the first audience. It never leaves the gateway that asked for it."""
     text = generate(Kind.ACCESS_TOKEN)
     now = int(services.clock())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stockade.identity.credentials import Kind, digest, kind_of
-from stockade.identity.endpoints.canary import CANARY_CLIENT_ID
 from stockade.identity.endpoints.form import read_form
 from stockade.identity.endpoints.guard import private_json
 from stockade.identity.errors import invalid_request
+from stockade.identity.storage.clients import CANARY_CLIENT_ID
 from stockade.identity.storage.tokens import Standing, find_credential
 from stockade.identity.tokens.internal import mint_internal_token
 from stockade.identity.tokens.verified import VerifiedCredential

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 MAX_SECRETS = 2
+# Holds the tokens whose revocation gateways measure (endpoints/canary.py). Nobody can prove to be it.
+CANARY_CLIENT_ID = "c_stockade_canary"
 
 
 class AuthMethod(StrEnum):
@@ -96,8 +98,9 @@ def find_client_by_name(connection: Connection, name: str) -> ClientRecord | Non
 
 
 def list_clients(connection: Connection) -> list[ClientRecord]:
-    """All clients, by name; without secrets."""
-    return [_client(row) for row in connection.execute(select(clients).order_by(clients.c.name))]
+    """All registered clients, by name; without secrets, and without the one that is built in."""
+    statement = select(clients).where(clients.c.client_id != CANARY_CLIENT_ID).order_by(clients.c.name)
+    return [_client(row) for row in connection.execute(statement)]
 
 
 def read_self_signed(connection: Connection) -> list[dict[str, Any]]:
