@@ -13,8 +13,6 @@ use crate::connection::Peer;
 
 /// What the names of the authorization server's cookies start with.
 const OWN_COOKIES: &[u8] = b"__Host-stockade_";
-/// What the gate and the way to the upstream add: forwarding fields, `Via`, `traceparent`, `Host`, `Authorization`, a length.
-const ADDED_FIELDS: usize = 8;
 /// Steps back through forwarding headers; longer chains are not believed.
 const MAX_FORWARDERS: usize = 32;
 
@@ -170,7 +168,7 @@ pub fn to_upstream(headers: &mut HeaderMap, forwarding: &Forwarding<'_>, credent
     let chain = forwarding.peer.trusted.then(|| chain(headers, forwarding.peer.address)).flatten();
     let proto = forwarding.peer.trusted.then(|| headers.get(X_FORWARDED_PROTO).cloned()).flatten();
     let told_host = forwarding.peer.trusted.then(|| headers.get(X_FORWARDED_HOST).cloned()).flatten();
-    keep(headers, |name| !(is_hop_by_hop(name) || is_gate_field(name) || credentials.contains(&name)));
+    remove(headers, |name| is_hop_by_hop(name) || is_gate_field(name) || credentials.contains(&name));
     if keep_te {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -217,35 +215,13 @@ fn is_own_cookie(pair: &[u8]) -> bool {
     pair.get(..OWN_COOKIES.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIES))
 }
 
-/// Leaves what `wanted` says, except for what `Connection` nominates (RFC 9110 §7.6.1). Written anew: taking most of a map's fields
-/// out one by one, and putting as many others in, costs more.
-fn keep(headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
-    let nominated = nominated(headers);
-    let mut kept = HeaderMap::with_capacity(headers.len() + ADDED_FIELDS);
-    let mut last = None;
-    for (name, value) in std::mem::take(headers) {
-        // Only the first of several fields of one name comes with it.
-        if let Some(name) = name {
-            last = Some(name).filter(|name| wanted(name.as_str()) && !nominated.contains(name));
-        }
-        if let Some(name) = &last {
-            kept.append(name, value);
-        }
-    }
-    *headers = kept;
-}
-
-fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 8]> {
-    let values = headers.get_all(header::CONNECTION).iter();
-    values
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect()
-}
-
 /// Removes what `unwanted` says, and what `Connection` nominates (RFC 9110 §7.6.1).
 fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let mut names = nominated(headers);
+    let mut names: SmallVec<[HeaderName; 8]> = SmallVec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let nominated = value.as_bytes().split(|b| *b == b',');
+        names.extend(nominated.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()));
+    }
     names.extend(headers.keys().filter(|name| unwanted(name.as_str())).cloned());
     for name in names {
         headers.remove(name);
