@@ -11,10 +11,6 @@ use stockade_engine::{
     RequestHead, ResponseHead, WholeRequest, WholeResponse,
 };
 
-/// As the gateway's own binary has it: a request allocates some forty times.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Fields = Vec<(String, Vec<u8>)>;
 
 fn refused(error: impl std::fmt::Display) -> PyErr {
