@@ -379,7 +379,8 @@ def test_the_sign_out_page_brings_the_browser_back(server: Server, client: Creat
     page = someone.open(asked.headers["location"])
     action = unescape(re.search(r'<form method="post" action="([^"]+)"', page.text)[1])  # type: ignore[index]
     hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
-    done = someone.http.post(action, data=hidden, headers={"Origin": server.issuer}, follow_redirects=False)
+    headers = {"Origin": server.issuer, "Accept": "text/html"}
+    done = someone.http.post(action, data=hidden, headers=headers, follow_redirects=False)
     assert done.status_code == 200, done.text
     onward = unescape(re.search(r'href="([^"]*/oauth2/logout/continue[^"]*)"', done.text)[1])  # type: ignore[index]
     assert sent_back(someone.open(onward), to=GOODBYE) == {"state": "s"}

@@ -141,7 +141,7 @@ def form_to(answer: httpx.Response, path: str) -> Form:
 
 
 # What every browser of today says with the forms of our pages.
-SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Origin": "null"}
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Origin": "null", "Accept": "text/html"}
 
 
 def send(http: httpx.Client, form: Form, headers: dict[str, str] | None = None, **values: str) -> httpx.Response:
