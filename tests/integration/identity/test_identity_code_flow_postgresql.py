@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from code_support import Attempt, Someone, application, at_once, audited, code_of, later, refresh, tokens_for
 from identity_support import introspect
 from sqlalchemy import func, select
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
     from identity_support import Cluster, Server
 
 
+@pytest.fixture(scope="module")
+def database_url(cluster: Cluster) -> str:
+    """A database of this module's own: each server's keys open only under its own key-encryption key."""
+    return cluster.database("the_code_flow")
+
+
 def test_two_servers_give_one_answer_for_one_code_and_one_successor_for_one_token(
-    make_server: Callable[..., Server], cluster: Cluster
+    make_server: Callable[..., Server], cluster: Cluster, database_url: str
 ) -> None:
-    first = make_server(database_url=cluster.url).start()
-    second = make_server(database_url=cluster.url)
+    first = make_server(database_url=database_url).start()
+    second = make_server(database_url=database_url)
     second.write_config(issuer=first.issuer, key_encryption_key={"file": str(first.folder / "kek")})
     second.start()
     client = application(first, "raced", first_party=False)

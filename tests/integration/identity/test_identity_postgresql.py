@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
 from identity_support import (
     AUDIENCE,
     ask,
@@ -34,9 +35,15 @@ if TYPE_CHECKING:
     from identity_support import Cluster, Server
 
 
-def test_the_whole_path_works(make_server: Callable[..., Server], cluster: Cluster) -> None:
+@pytest.fixture(scope="module")
+def database_url(cluster: Cluster) -> str:
+    """A database of this module's own: each server's keys open only under its own key-encryption key."""
+    return cluster.database("the_server")
+
+
+def test_the_whole_path_works(make_server: Callable[..., Server], cluster: Cluster, database_url: str) -> None:
     key = signing_key(kid="k")
-    server = make_server(database_url=cluster.url)
+    server = make_server(database_url=database_url)
     client = server.client("path", api_key=True)
     by_key = server.client("path-jwt", auth_method="private_key_jwt", jwks=jwks_of(key))
     assert client.api_key is not None
@@ -58,15 +65,17 @@ def test_the_whole_path_works(make_server: Callable[..., Server], cluster: Clust
             assert purge_once(connection, time.time() + 10**6, 3_600) >= 4
 
 
-def test_parallel_uses_of_one_assertion_give_one_token(make_server: Callable[..., Server], cluster: Cluster) -> None:
+def test_parallel_uses_of_one_assertion_give_one_token(
+    make_server: Callable[..., Server], cluster: Cluster, database_url: str
+) -> None:
     """Two servers share the database, so no lock within a process can be what helps."""
     key = signing_key(kid="k")
-    settings = {"database_url": cluster.url, "throttling": {"client_burst": 1_000}}
+    settings = {"database_url": database_url, "throttling": {"client_burst": 1_000}}
     first, second = make_server(**settings), make_server(**settings)
     # One name for both, as behind a balancer.
     second.issuer, second.token_url = first.issuer, first.token_url
     second.write_config(issuer=first.issuer, key_encryption_key={"file": str(first.folder / "kek")})
-    with open_storage(cluster.url) as storage, storage.write() as connection:
+    with open_storage(database_url) as storage, storage.write() as connection:
         connection.exec_driver_sql("DELETE FROM signing_keys")
         connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
     client = first.client("race", auth_method="private_key_jwt", jwks=jwks_of(key))
@@ -81,9 +90,9 @@ def test_parallel_uses_of_one_assertion_give_one_token(make_server: Callable[...
             assert sorted(job.result().status_code for job in jobs) == [200, *[401] * 7]
 
 
-def test_servers_that_start_or_rotate_together_agree_on_the_keys(cluster: Cluster) -> None:
+def test_servers_that_start_or_rotate_together_agree_on_the_keys(cluster: Cluster, database_url: str) -> None:
     seal, lifetimes = Seal(b"k" * 32), Lifetimes()
-    with open_storage(cluster.url) as storage, ThreadPoolExecutor(6) as pool:
+    with open_storage(database_url) as storage, ThreadPoolExecutor(6) as pool:
         with storage.write() as connection:
             connection.exec_driver_sql("DELETE FROM signing_keys")
             connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
@@ -101,9 +110,9 @@ def test_servers_that_start_or_rotate_together_agree_on_the_keys(cluster: Cluste
             connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
 
 
-def test_numbers_of_the_log_appear_in_their_order(cluster: Cluster) -> None:
+def test_numbers_of_the_log_appear_in_their_order(cluster: Cluster, database_url: str) -> None:
     """A plain sequence would show 6 before 5 is committed."""
-    with open_storage(cluster.url) as storage:
+    with open_storage(database_url) as storage:
         with storage.read() as connection:
             start = connection.exec_driver_sql("SELECT sequence FROM revocation_head").scalar_one()
 
@@ -125,9 +134,11 @@ def test_numbers_of_the_log_appear_in_their_order(cluster: Cluster) -> None:
     assert seen == list(range(start + 1, start + 101))
 
 
-def test_an_outage_gives_503_and_is_recovered_from(make_server: Callable[..., Server], cluster: Cluster) -> None:
-    server = make_server(database_url=cluster.url)
-    with open_storage(cluster.url) as storage, storage.write() as connection:
+def test_an_outage_gives_503_and_is_recovered_from(
+    make_server: Callable[..., Server], cluster: Cluster, database_url: str
+) -> None:
+    server = make_server(database_url=database_url)
+    with open_storage(database_url) as storage, storage.write() as connection:
         connection.exec_driver_sql("DELETE FROM signing_keys")
         connection.exec_driver_sql("DELETE FROM meta WHERE name IN ('signing_keys_made', 'derivation_root')")
     client = server.client("outage")

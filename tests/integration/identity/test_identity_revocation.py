@@ -65,7 +65,7 @@ def test_unknown_and_dead_tokens_are_revoked_without_complaint(
 def test_a_client_cannot_revoke_what_is_not_its_own(
     server: Server, outside: httpx.Client, gateway: httpx.Client, client: CreatedClient
 ) -> None:
-    token = token_for(outside, server.client("victim"))
+    token = token_for(outside, server.client("victim-of-revocation"))
     answer = revoke(outside, client, token)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert introspect(gateway, token)["active"] is True
