@@ -168,9 +168,18 @@ def _bound_to(user_id: str) -> str:
 
 
 def _svg(uri: str) -> str:
+    """With a `viewBox` and no size of its own: whatever size the page gives it, nothing of the code is cut off."""
     image = io.BytesIO()
     segno.make_qr(uri, error="m").save(
-        image, kind="svg", scale=4, border=4, xmldecl=False, svgclass=None, lineclass=None, dark="#000", light="#fff"
+        image,
+        kind="svg",
+        border=4,
+        xmldecl=False,
+        svgclass=None,
+        lineclass=None,
+        dark="#000",
+        light="#fff",
+        omitsize=True,
     )
     return image.getvalue().decode()
 
