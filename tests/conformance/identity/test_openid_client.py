@@ -129,6 +129,8 @@ def test_code_flow_by_self_signed_certificate(stand: Stand) -> None:
     certificate = stand.ca.self_signed("self.client.example")
     client = stand.web_client(CALLBACK, "--certificate", str(certificate.certificate), "--certificate-bound")
     shown = {"certificate": str(certificate.certificate), "certificate_key": str(certificate.key)}
+    # The listener looks for newly registered certificates once a second.
+    time.sleep(4)
     with stand.person() as person:
         result = sign_in(stand, person, stand_for(stand, client, api=None, **shown))
     assert result["userinfo"]["sub"] == result["claims"]["sub"]
