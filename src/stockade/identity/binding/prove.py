@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from stockade.identity.binding import Binding
-    from stockade.identity.endpoints.form import Form
     from stockade.identity.endpoints.guard import Handler
     from stockade.identity.services import Services
     from stockade.identity.storage.clients import ClientRecord
     from stockade.identity.storage.tokens import StoredCredential
 
 
-async def prove(services: Services, request: Request, form: Form, client: ClientRecord) -> Binding | None:  # noqa: ARG001 - the contract's signature
+async def prove(services: Services, request: Request, client: ClientRecord) -> Binding | None:
     """What a token for this client will be bound to: the key of a DPoP proof, else the connection's certificate.
 
     RFC 9449 §5.2 and RFC 8705 §3.4: a client that is registered for bound tokens gets no others; nor does any where

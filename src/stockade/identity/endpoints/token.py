@@ -31,7 +31,7 @@ async def token(services: Services, request: Request) -> Response:
         client = await authenticate_client(services, request, form)
         grant = select_grant(client, form)
         address = request.client.host if request.client else ""
-        binding = await prove(services, request, form, client)
+        binding = await prove(services, request, client)
         issued = await grant(services, TokenRequest(client, form, binding, address))
     except OAuthError as error:
         services.metrics.count("token_requests_refused", error=error.error)
