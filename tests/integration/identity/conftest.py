@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from identity_support import Cluster, Server, program_of_postgresql
+from identity_support import Cluster, Server, running_cluster
 
 from stockade.identity.certificates import make_development_ca, make_internal_ca
 
@@ -72,15 +71,5 @@ def gateway(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("psycopg")
-    try:
-        program_of_postgresql("initdb")
-    except FileNotFoundError:
-        pytest.skip("PostgreSQL's programs are not installed")
-    # pytest's own folders are closed to the account that PostgreSQL needs.
-    with tempfile.TemporaryDirectory(prefix="stockade-pg") as folder:
-        Path(folder).chmod(0o755)
-        running = Cluster(Path(folder) / "cluster")
-        running.start()
+    with running_cluster() as running:
         yield running
-        running.stop()

@@ -10,14 +10,17 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from base64 import b64encode
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote_plus
 
 import httpx
+import pytest
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from stockade.identity import admin
@@ -26,6 +29,8 @@ from stockade.identity.keys.seal import ensure_key_file
 from stockade.identity.storage import Storage, open_storage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stockade.identity.certificates import DevelopmentCertificates, InternalCertificates
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -284,6 +289,23 @@ class Cluster:
             stderr=subprocess.DEVNULL,
             timeout=60,
         )
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A cluster for as long as it is needed; the test is skipped where PostgreSQL or its driver is not installed."""
+    pytest.importorskip("psycopg")
+    try:
+        program_of_postgresql("initdb")
+    except FileNotFoundError:
+        pytest.skip("PostgreSQL's programs are not installed")
+    # pytest's own folders are closed to the account that PostgreSQL needs.
+    with tempfile.TemporaryDirectory(prefix="stockade-pg") as folder:
+        Path(folder).chmod(0o755)
+        running = Cluster(Path(folder) / "cluster")
+        running.start()
+        yield running
+        running.stop()
 
 
 def program_of_postgresql(name: str) -> str:

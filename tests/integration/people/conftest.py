@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ TESTS = Path(__file__).parents[2]
 for folder in ("unit/identity", "integration/identity"):
     sys.path.insert(0, str(TESTS / folder))
 
-from identity_support import Cluster, program_of_postgresql  # noqa: E402 - needs the path
+from identity_support import Cluster, running_cluster  # noqa: E402 - needs the path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,15 +20,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("psycopg")
-    try:
-        program_of_postgresql("initdb")
-    except FileNotFoundError:
-        pytest.skip("PostgreSQL's programs are not installed")
-    # pytest's own folders are closed to the account that PostgreSQL needs.
-    with tempfile.TemporaryDirectory(prefix="stockade-pg") as folder:
-        Path(folder).chmod(0o755)
-        running = Cluster(Path(folder) / "cluster")
-        running.start()
+    with running_cluster() as running:
         yield running
-        running.stop()
